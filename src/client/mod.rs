@@ -1,0 +1,3 @@
+//! L5: the thick client.
+
+pub mod audio;

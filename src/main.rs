@@ -1,0 +1,3 @@
+//! The `ript` binary.
+
+fn main() {}

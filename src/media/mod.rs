@@ -1,0 +1,6 @@
+//! L1: what media does, without sockets: the relay's decisions, acknowledgements, quality, jitter.
+
+pub mod jitter;
+pub mod ledger;
+pub mod quality;
+pub mod relay;

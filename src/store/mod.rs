@@ -1,0 +1,3 @@
+//! L2: what survives a restart.
+
+pub mod embedded;

@@ -1,0 +1,1 @@
+//! L3: the way in and out: QUIC, HTTP/3, WebTransport, TCP, TLS.
