@@ -243,12 +243,10 @@ impl Leg {
 
     /// Makes a device part of the leg, as it is now.
     pub(super) fn admit(&mut self, device: Device) {
-        match self.branch_mut(device.key) {
-            Some(branch) => branch.device = device,
-            None if self.branches.len() < MAX_BRANCHES => {
-                self.branches.push(Branch { device, reached: false, out: None });
-            }
-            None => {}
+        if let Some(branch) = self.branch_mut(device.key) {
+            branch.device = device;
+        } else if self.branches.len() < MAX_BRANCHES {
+            self.branches.push(Branch { device, reached: false, out: None });
         }
     }
 
