@@ -110,10 +110,9 @@ impl Call {
             Refusal::new(Code::BadNumber, "`target` is to be a number or address: +14085551000")
         })?;
         let fetch = replaces.map(|uri| {
-            split_path(uri, "calls").and_then(|(_, leg)| leg.parse::<LegId>().ok()).ok_or(Refusal::new(
-                Code::BadEvent,
-                "`replaces` is to be the URI of this user's other call",
-            ))
+            split_path(uri, "calls")
+                .and_then(|(_, leg)| leg.parse::<LegId>().ok())
+                .ok_or(Refusal::new(Code::BadEvent, "`replaces` is to be the URI of this user's other call"))
         });
         let fetch = fetch.transpose()?;
         if fetch.is_some_and(|leg| self.index(leg).is_ok()) {

@@ -32,7 +32,7 @@ pub(super) fn device(key: HandlerKey, advertisement: &str) -> Device {
         key,
         tg: tg(),
         advertisement: crate::protocol::advertisement::Advertisement::parse(advertisement).unwrap(),
-        form: Form::Text.into(),
+        form: Form::Text,
     }
 }
 
@@ -54,8 +54,7 @@ pub(super) struct World {
 }
 
 fn leg(id: LegId, user: &str, own: &str, keys: &[HandlerKey], handler: Option<HandlerKey>) -> NewLeg {
-    let devices =
-        keys.iter().map(|k| Tapped { device: device(*k, BOTH), reached: true }).collect();
+    let devices = keys.iter().map(|k| Tapped { device: device(*k, BOTH), reached: true }).collect();
     NewLeg { id, tg: tg(), user: user.into(), own: number(own), devices, handler }
 }
 
@@ -157,9 +156,9 @@ impl World {
     }
 
     pub(super) fn events(&mut self, wanted: LegId) -> Vec<Value> {
-        let (mine, rest) = std::mem::take(&mut self.out).into_iter().partition(
-            |o| matches!(o, Output::Send { leg, .. } if *leg == wanted),
-        );
+        let (mine, rest) = std::mem::take(&mut self.out)
+            .into_iter()
+            .partition(|o| matches!(o, Output::Send { leg, .. } if *leg == wanted));
         self.out = rest;
         let to_json = |o: Output| match o {
             Output::Send { event, .. } => Some(event.to_json("")),
@@ -230,9 +229,7 @@ fn the_first_event_is_proceeding_and_the_last_is_ended_with_rising_numbers() {
 #[test]
 fn a_body_of_a_transient_event_has_no_number() {
     let world = World::talking();
-    let event = world
-        .call
-        .transient(world.now, ALICE, To::Handler(A1), Body::Accepted { accepted: 3 })
-        .unwrap();
+    let event =
+        world.call.transient(world.now, ALICE, To::Handler(A1), Body::Accepted { accepted: 3 }).unwrap();
     assert_eq!((event.seq, event.body), (None, Body::Accepted { accepted: 3 }));
 }

@@ -223,7 +223,10 @@ fn an_attended_transfer_joins_the_far_legs_of_two_calls() {
     first.out.clear();
     first.handle(Input::Adopt { leg: released.unwrap() }).unwrap();
     assert_eq!(first.told(BOB), ["moved", "ended"]);
-    assert_eq!((first.told(ALICE), first.told(CAROL)), (vec!["directives".into()], vec!["directives".into()]));
+    assert_eq!(
+        (first.told(ALICE), first.told(CAROL)),
+        (vec!["directives".into()], vec!["directives".into()])
+    );
     assert_eq!((first.plan(ALICE).peer, first.plan(CAROL).peer), (Some(CAROL), Some(ALICE)));
 }
 

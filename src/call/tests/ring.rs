@@ -77,7 +77,12 @@ fn if_match_guards_a_claim() {
 #[test]
 fn a_device_without_a_common_codec_cannot_claim() {
     let mut world = World::ringing();
-    let odd = Input::Claim { leg: BOB, device: device(B1, "1 in: G729; 1 out: G729;"), intent: None, if_match: None };
+    let odd = Input::Claim {
+        leg: BOB,
+        device: device(B1, "1 in: G729; 1 out: G729;"),
+        intent: None,
+        if_match: None,
+    };
     assert_eq!(world.handle(odd), Err(Code::NoCommonCodec));
     world.claim(BOB, B2, None).unwrap();
 }
