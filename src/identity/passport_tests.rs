@@ -187,3 +187,27 @@ fn a_passport_that_says_two_things_is_refused() {
     );
     assert_eq!(text(r#"{"dest":{"tn":["1"]},"iat":1,"orig":{"tn":"3","tn":"2"}}"#), Err("passport-form"));
 }
+
+#[test]
+fn the_other_signature_that_follows_from_one_is_still_a_replay() {
+    // The order of P-256: with (r, s) also (r, n - s) verifies, and anybody can compute it.
+    const N: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
+        0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let key = SigningKey::generate().unwrap();
+    let text = Passport::sign(&key, &number("+1"), &number("+2"), &Ppt::Base, NOW).unwrap();
+    let (input, signature) = text.rsplit_once('.').unwrap();
+    let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut borrow = 0;
+    for at in (0..32).rev() {
+        let digit = i16::from(N[at]) - i16::from(signature[32 + at]) - borrow;
+        borrow = i16::from(digit < 0);
+        signature[32 + at] = u8::try_from(digit.rem_euclid(256)).unwrap();
+    }
+    let twin = Passport::parse(&format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))).unwrap();
+    twin.check(&PassportTrust::any_number(keys_of(&key)), &number("+2"), NOW).unwrap();
+    let mut guard = ReplayGuard::new(9);
+    assert_eq!(guard.spend(&Passport::parse(&text).unwrap(), NOW), Ok(()));
+    assert_eq!(guard.spend(&twin, NOW), Err(PassportError::Replay));
+}

@@ -2,8 +2,9 @@
 //!
 //! Batches queue up while the disk works; the thread takes all that wait and commits them in one transaction
 //! with one fsync, then answers each. The queue is bounded: when it is full a request is refused at once with
-//! [`StoreError::Overloaded`], since a call that can't be recorded must not be promised. Dropping the store
-//! writes what is queued and closes the file.
+//! [`StoreError::Overloaded`], since a call that can't be recorded must not be promised. After a failure (a full
+//! disk) the file is closed, and opened anew for the next request. Dropping the store writes what is queued and
+//! closes the file.
 
 use std::fs::OpenOptions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +39,7 @@ pub struct EmbeddedStore {
 enum Request {
     Write(Vec<Write>, oneshot::Sender<Result<(), StoreError>>),
     Load(Table, oneshot::Sender<Result<Records, StoreError>>),
-    /// Holds the writer up until the other end is dropped.
+    /// Holds the writer up until the other end is dropped, and then fails as a disk does.
     #[cfg(test)]
     Stall(Receiver<()>),
 }
@@ -52,11 +53,14 @@ impl EmbeddedStore {
     /// As `open`, with room for `queue` waiting requests.
     pub fn open_with_queue(path: impl AsRef<Path>, queue: usize) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        let database = open_database(path)?;
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(|error| io(path, &error))?;
+        }
+        let mut file = StoreFile { path: path.to_owned(), database: Some(open_database(path, true)?) };
         let (sender, receiver) = sync_channel(queue.max(1));
         let writer = Builder::new()
             .name("ript-store".into())
-            .spawn(move || run(&database, &receiver))
+            .spawn(move || run(&mut file, &receiver))
             .map_err(|error| io(path, &error))?;
         Ok(Self { queue: Some(sender), writer: Some(writer) })
     }
@@ -101,8 +105,36 @@ impl Drop for EmbeddedStore {
     }
 }
 
+/// The writer's end of the file; none is open after a failure.
+struct StoreFile {
+    path: PathBuf,
+    database: Option<Database>,
+}
+
+impl StoreFile {
+    /// Does a job, on a file opened anew if the last job failed: redb takes nothing more after an IO error.
+    fn run<T>(&mut self, job: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            // Never made anew here: an empty file in place of a lost one would hide the loss.
+            None => open_database(&self.path, false)
+                .map_err(|error| StoreError::Unavailable(error.to_string()))?,
+        };
+        match job(&database) {
+            Ok(done) => {
+                self.database = Some(database);
+                Ok(done)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store failed");
+                Err(StoreError::Unavailable(error.to_string()))
+            }
+        }
+    }
+}
+
 /// The writer's life.
-fn run(database: &Database, queue: &Receiver<Request>) {
+fn run(file: &mut StoreFile, queue: &Receiver<Request>) {
     while let Ok(first) = queue.recv() {
         let mut batches = Vec::new();
         let mut answers = Vec::new();
@@ -122,6 +154,7 @@ fn run(database: &Database, queue: &Receiver<Request>) {
                 #[cfg(test)]
                 Request::Stall(until) => {
                     let _ = until.recv();
+                    file.database = None;
                 }
             }
             if batches.len() < MAX_GROUP {
@@ -129,12 +162,12 @@ fn run(database: &Database, queue: &Receiver<Request>) {
             }
         }
         if !batches.is_empty() {
-            let done = commit(database, &batches).map_err(unavailable);
+            let done = file.run(|database| commit(database, &batches));
             // Nobody may wait any more: the write stands all the same.
             answers.into_iter().for_each(|answer| drop(answer.send(done.clone())));
         }
         if let Some((table, answer)) = load {
-            drop(answer.send(read(database, table).map_err(unavailable)));
+            drop(answer.send(file.run(|database| read(database, table))));
         }
     }
 }
@@ -171,12 +204,9 @@ fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [
     TableDefinition::new(table.name())
 }
 
-fn open_database(path: &Path) -> Result<Database, StoreError> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(|error| io(path, &error))?;
-    }
+fn open_database(path: &Path, create: bool) -> Result<Database, StoreError> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    options.read(true).write(true).create(create).truncate(false);
     // Call records are nobody else's business.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -240,11 +270,6 @@ fn corrupt(path: &Path, why: &str) -> StoreError {
 
 fn io(path: &Path, error: &std::io::Error) -> StoreError {
     StoreError::Io { path: PathBuf::from(path), why: error.to_string() }
-}
-
-fn unavailable(error: redb::Error) -> StoreError {
-    tracing::error!(%error, "the store failed");
-    StoreError::Unavailable(error.to_string())
 }
 
 fn gone() -> StoreError {

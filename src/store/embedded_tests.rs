@@ -111,6 +111,27 @@ async fn a_full_queue_refuses_at_once_and_takes_again_later() {
 }
 
 #[tokio::test]
+async fn after_a_failure_the_file_is_opened_anew_but_never_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let store = EmbeddedStore::open(&path).unwrap();
+    let fail = || {
+        let (_, until) = sync_channel(0);
+        store.queue.as_ref().unwrap().send(Request::Stall(until)).unwrap();
+    };
+    store.write(pair(1)).await.unwrap();
+    fail();
+    store.write(pair(2)).await.unwrap();
+    assert_eq!(store.load(Table::Calls).await.unwrap().len(), 2);
+    fail();
+    std::fs::rename(&path, dir.path().join("away")).unwrap();
+    assert!(matches!(store.write(pair(3)).await, Err(StoreError::Unavailable(_))));
+    assert!(!path.exists());
+    std::fs::rename(dir.path().join("away"), &path).unwrap();
+    assert_eq!(store.load(Table::Calls).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_batch_beyond_the_limits_is_refused_and_does_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(dir.path().join("store.redb")).unwrap();
