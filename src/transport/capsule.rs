@@ -55,7 +55,9 @@ impl Reader {
             let take = bytes.len().min(16 + MAX_CLOSE as usize - before);
             self.held.extend_from_slice(&bytes[..take]);
             let mut rest = &self.held[..];
-            let (Some(kind), Some(len)) = (varint::get(&mut rest), varint::get(&mut rest)) else { return None };
+            let (Some(kind), Some(len)) = (varint::get(&mut rest), varint::get(&mut rest)) else {
+                return None;
+            };
             let head = self.held.len() - rest.len();
             if kind == CLOSE {
                 if !(4..=MAX_CLOSE).contains(&len) {
@@ -91,7 +93,7 @@ mod tests {
         for step in [1, 2, 3, 900, 1_100, stream.len()] {
             let mut reader = Reader::default();
             let found: Vec<_> = stream.chunks(step).filter_map(|slice| reader.feed(slice)).collect();
-            assert_eq!(found, [reason.clone()], "in steps of {step}");
+            assert_eq!(found, std::slice::from_ref(&reason), "in steps of {step}");
         }
     }
 

@@ -14,7 +14,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Limited};
 use tokio::sync::watch;
 
-use super::h3::{RequestBody, strip_connection_fields};
+use super::body::{RequestBody, strip_connection_fields};
 use super::hub::{Counters, Hub, HubGuard};
 use super::session::{Session, SessionSink, drive};
 use super::settings::PeerSettings;
@@ -146,7 +146,19 @@ impl H3Client {
             let error = std::future::poll_fn(|cx| driver.poll_close(cx)).await;
             tracing::debug!(%error, "connection ended");
         });
-        Ok(Self(Arc::new(Inner { send: Mutex::new(send), hub, _ends: ends, _reader: reader, _driver: driver })))
+        Ok(Self(Arc::new(Inner {
+            send: Mutex::new(send),
+            hub,
+            _ends: ends,
+            _reader: reader,
+            _driver: driver,
+        })))
+    }
+
+    /// The connection underneath, for tests that misbehave on it.
+    #[cfg(test)]
+    pub(super) fn raw(&self) -> quinn::Connection {
+        self.0.hub.connection().clone()
     }
 
     fn sender(&self) -> Send {
@@ -179,7 +191,9 @@ impl H3Client {
         while response.status().is_informational() {
             response = recv.recv_response().await?;
         }
-        Ok(response.map(|()| Body::new(Answer { body: RequestBody::new(recv), _writer: task, _client: self.clone() })))
+        Ok(response.map(|()| {
+            Body::new(Answer { body: RequestBody::new(recv), _writer: task, _client: self.clone() })
+        }))
     }
 
     /// Opens a WebTransport session at an absolute `https` URI. Its arrivals go to `sink`, which hears nothing if
@@ -229,6 +243,11 @@ impl H3Client {
     /// What the server said about itself; waits for it, for a second.
     pub async fn peer_settings(&self) -> Option<PeerSettings> {
         self.0.hub.peer_settings().await
+    }
+
+    /// Waits until the server said that it takes no new requests here (GOAWAY).
+    pub async fn going_away(&self) {
+        self.0.hub.going_away().await;
     }
 
     /// Waits until the connection is gone.
@@ -288,7 +307,11 @@ impl Writer {
     async fn write(&mut self, body: &mut Body) -> Result<(), ClientError> {
         match self.write_all(body).await {
             // RFC 9114 §4.1: a server may answer without reading the rest.
-            Err(ClientError::Stream(StreamError::RemoteTerminate { code, .. })) if code == Code::H3_NO_ERROR => Ok(()),
+            Err(ClientError::Stream(StreamError::RemoteTerminate { code, .. }))
+                if code == Code::H3_NO_ERROR =>
+            {
+                Ok(())
+            }
             result => {
                 self.done = result.is_ok();
                 result

@@ -1,19 +1,16 @@
 //! HTTP/3 connections served by an axum router.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ::h3::error::{Code, StreamError};
+use ::h3::error::Code;
 use ::h3::ext::Protocol;
 use ::h3::server::{RequestResolver, RequestStream};
 use axum::Router;
 use axum::body::Body;
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::Frame;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,10 +18,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::body::{RequestBody, strip_connection_fields};
 use super::hub::{Hub, HubGuard};
 use super::session::{Session, drive};
 use super::shim::{Extra, Extras, Shim};
-use super::streams::{Bidi, RecvHalf, SendHalf, code};
+use super::streams::{Bidi, SendHalf, code};
 use super::upgrade::WebTransportUpgrade;
 use super::{Limits, Owned, PeerAddr, TransportError, TransportInfo, fill_host, next_connection_id};
 
@@ -244,9 +242,7 @@ async fn serve_session(shared: &Shared, id: u64, head: Request<()>, mut stream: 
     if response.status().is_success()
         && let Some(make) = make
     {
-        response
-            .headers_mut()
-            .insert("sec-webtransport-http3-draft", HeaderValue::from_static("draft02"));
+        response.headers_mut().insert("sec-webtransport-http3-draft", HeaderValue::from_static("draft02"));
         let head = response.map(drop);
         if !matches!(timeout(stall, stream.send_response(head)).await, Ok(Ok(()))) {
             stream.stop_stream(Code::H3_REQUEST_CANCELLED);
@@ -278,13 +274,6 @@ fn problem(status: StatusCode, code: &str) -> Response<Body> {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
-}
-
-/// RFC 9114 §4.2: connection-specific fields make a message malformed.
-pub(super) fn strip_connection_fields(headers: &mut HeaderMap) {
-    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
-        headers.remove(name);
-    }
 }
 
 /// The one writer of a response; whatever ends it early resets the stream.
@@ -328,72 +317,5 @@ impl Drop for Writer {
         if !self.done {
             self.stream.stop_stream(Code::H3_REQUEST_CANCELLED);
         }
-    }
-}
-
-/// What both roles read a body from.
-pub(super) trait Incoming: Send + Unpin + 'static {
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>>;
-    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>>;
-}
-
-macro_rules! incoming {
-    ($stream:ty) => {
-        impl Incoming for $stream {
-            fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-                self.poll_recv_data(cx).map_ok(|data| data.map(|mut data| data.copy_to_bytes(data.remaining())))
-            }
-
-            fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, StreamError>> {
-                self.poll_recv_trailers(cx)
-            }
-        }
-    };
-}
-
-incoming!(RequestStream<RecvHalf, Bytes>);
-incoming!(::h3::client::RequestStream<RecvHalf, Bytes>);
-
-/// A body that comes in over HTTP/3; flow control reaches to whoever polls it.
-pub(super) struct RequestBody<S> {
-    stream: S,
-    data_done: bool,
-    done: bool,
-}
-
-impl<S> RequestBody<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, data_done: false, done: false }
-    }
-}
-
-impl<S: Incoming> http_body::Body for RequestBody<S> {
-    type Data = Bytes;
-    type Error = StreamError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        if self.done {
-            return Poll::Ready(None);
-        }
-        if !self.data_done {
-            match ready!(self.stream.poll_data(cx)) {
-                Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Ok(None) => self.data_done = true,
-                Err(error) => {
-                    self.done = true;
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
-        }
-        let trailers = ready!(self.stream.poll_trailers(cx));
-        self.done = true;
-        Poll::Ready(trailers.map(|t| t.map(Frame::trailers)).transpose())
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.done
     }
 }

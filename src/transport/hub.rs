@@ -124,6 +124,15 @@ impl Hub {
         settings.ok()?.ok().and_then(|settings| *settings)
     }
 
+    /// Waits until the peer said GOAWAY; for ever, if it never does.
+    pub(super) async fn going_away(&self) {
+        let mut peer = self.peer.clone();
+        let said = |peer: &Option<PeerSettings>| peer.is_some_and(|peer| peer.going_away);
+        if peer.wait_for(said).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     pub(super) fn open_sessions(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
@@ -185,18 +194,12 @@ impl Hub {
     }
 
     fn deliver(&self, session: u64, arrival: Arrival) {
-        let sink = {
-            let mut table = lock(&self.table);
-            let found = table.sinks.get(&session).cloned();
-            if found.is_none() {
-                self.keep_early(&mut table, session, arrival);
-                return;
-            }
-            (found, arrival)
+        let mut table = lock(&self.table);
+        let Some(sink) = table.sinks.get(&session).cloned() else {
+            return self.keep_early(&mut table, session, arrival);
         };
-        if let (Some(sink), arrival) = sink {
-            hand_over(&*sink, arrival);
-        }
+        drop(table);
+        hand_over(&*sink, arrival);
     }
 
     /// draft-ietf-webtrans-http3 §4.6: what outruns its CONNECT is buffered, within limits.
@@ -219,7 +222,7 @@ impl Hub {
 
     /// Opens a session and delivers what came early. On a lost connection the sink hears its end at once.
     pub(super) fn register(&self, session: u64, sink: Arc<dyn SessionSink>) {
-        let early = {
+        let early: VecDeque<(Instant, u64, Arrival)> = {
             let mut table = lock(&self.table);
             if table.down {
                 drop(table);
@@ -234,7 +237,6 @@ impl Hub {
             table.early = others;
             ours
         };
-        let early: VecDeque<(Instant, u64, Arrival)> = early;
         for (_, _, arrival) in early {
             hand_over(&*sink, arrival);
         }

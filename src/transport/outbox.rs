@@ -36,7 +36,14 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn new(conn: quinn::Connection, buffer: usize, lifetime: Duration) -> Self {
-        Self { conn, buffer, lifetime, block: Mutex::default(), waiting: Mutex::default(), busy: AtomicBool::new(false) }
+        Self {
+            conn,
+            buffer,
+            lifetime,
+            block: Mutex::default(),
+            waiting: Mutex::default(),
+            busy: AtomicBool::new(false),
+        }
     }
 
     /// Makes a datagram; its memory comes from the connection's block.
@@ -48,6 +55,10 @@ impl Outbox {
         block.extend_from_slice(prefix);
         write(&mut block);
         block.split().freeze()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.waiting).len()
     }
 
     pub(super) fn clear(&self) {

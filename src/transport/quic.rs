@@ -52,7 +52,8 @@ impl QuicServerSettings {
 
     /// quinn's server configuration.
     pub fn server_config(&self) -> Result<ServerConfig, TransportError> {
-        let tls = QuicServerConfig::try_from(self.tls.clone()).map_err(|e| TransportError::Quic(e.to_string()))?;
+        let tls =
+            QuicServerConfig::try_from(self.tls.clone()).map_err(|e| TransportError::Quic(e.to_string()))?;
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"ript address tokens");
         let mut config = ServerConfig::new(Arc::new(tls), Arc::new(salt.extract(&self.reset_key)));
         let mut transport = transport(self.idle_timeout, self.keep_alive)?;
@@ -75,9 +76,7 @@ impl QuicServerSettings {
     /// Opens one endpoint on each address. `[::]` takes IPv4 too, where the system does so by default.
     pub fn bind(&self, addresses: &[SocketAddr]) -> Result<Vec<Endpoint>, TransportError> {
         let config = self.server_config()?;
-        let open = |address: &SocketAddr| {
-            endpoint(*address, self.endpoint_config(), Some(config.clone()))
-        };
+        let open = |address: &SocketAddr| endpoint(*address, self.endpoint_config(), Some(config.clone()));
         addresses.iter().map(open).collect()
     }
 }

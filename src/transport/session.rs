@@ -147,6 +147,11 @@ impl Session {
         self.0.hub.open_sessions()
     }
 
+    /// Datagrams of this connection that wait for room.
+    pub fn waiting(&self) -> usize {
+        self.0.hub.outbox.waiting()
+    }
+
     /// What was dropped on this connection.
     pub fn counters(&self) -> Counters {
         self.0.hub.counters.snapshot()
@@ -194,7 +199,8 @@ macro_rules! connect_stream {
     ($stream:ty) => {
         impl ConnectStream for $stream {
             fn poll_capsules(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-                self.poll_recv_data(cx).map_ok(|data| data.map(|mut data| data.copy_to_bytes(data.remaining())))
+                self.poll_recv_data(cx)
+                    .map_ok(|data| data.map(|mut data| data.copy_to_bytes(data.remaining())))
             }
 
             async fn end(&mut self, last: Option<Bytes>) -> Result<(), StreamError> {

@@ -20,6 +20,7 @@ const WT_ENABLED: u64 = 0x2c7c_f000;
 
 const FRAME_DATA: u64 = 0x00;
 const FRAME_SETTINGS: u64 = 0x04;
+const FRAME_GOAWAY: u64 = 0x07;
 const STREAM_CONTROL: u64 = 0x00;
 
 /// Any frame but DATA is held in memory until it is whole.
@@ -34,6 +35,8 @@ pub struct PeerSettings {
     pub webtransport: bool,
     /// It takes extended CONNECT.
     pub extended_connect: bool,
+    /// It said GOAWAY since: new requests belong on another connection.
+    pub going_away: bool,
 }
 
 /// The settings that both roles send beside what `h3` sends.
@@ -52,8 +55,7 @@ pub(super) fn ours(max_sessions: usize) -> Vec<(u64, u64)> {
 /// The control stream's first write with `extra` put in; `None` if it is no SETTINGS frame.
 pub(super) fn rewrite(first: &[u8], extra: &[(u64, u64)]) -> Option<Bytes> {
     let mut rest = first;
-    let (kind, frame, len) =
-        (varint::get(&mut rest)?, varint::get(&mut rest)?, varint::get(&mut rest)?);
+    let (kind, frame, len) = (varint::get(&mut rest)?, varint::get(&mut rest)?, varint::get(&mut rest)?);
     if kind != STREAM_CONTROL || frame != FRAME_SETTINGS || len != rest.len() as u64 {
         return None;
     }
@@ -95,21 +97,40 @@ fn read(mut body: &[u8]) -> PeerSettings {
     peer
 }
 
-/// Reads the SETTINGS frame of the peer's control stream from a copy of its bytes.
+/// Reads SETTINGS and GOAWAY on the peer's control stream from a copy of its bytes.
 #[derive(Debug)]
 pub(super) struct Sniffer {
+    guard: FrameGuard,
     seen: Vec<u8>,
+    settled: bool,
     tell: watch::Sender<Option<PeerSettings>>,
 }
 
 impl Sniffer {
     pub(super) fn new(tell: watch::Sender<Option<PeerSettings>>) -> Self {
-        Self { seen: Vec::new(), tell }
+        // The stream type is one byte, unless a peer writes it longer than need be; then the guard is off by a few.
+        Self { guard: FrameGuard::after(1), seen: Vec::new(), settled: false, tell }
     }
 
-    /// Takes more bytes, from the stream type on; true when there is nothing more to learn.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> bool {
-        self.seen.extend_from_slice(bytes);
+    /// Takes more bytes, from the stream type on; false if a frame is too large.
+    fn check(&mut self, bytes: &[u8]) -> bool {
+        let bounded = self.guard.check(bytes);
+        if !self.settled {
+            self.seen.extend_from_slice(bytes);
+            self.settled = self.settle();
+        }
+        if std::mem::take(&mut self.guard.goaway) {
+            self.tell.send_modify(|peer| {
+                if let Some(peer) = peer {
+                    peer.going_away = true;
+                }
+            });
+        }
+        bounded
+    }
+
+    /// True when there is nothing more to learn from the first frame.
+    fn settle(&mut self) -> bool {
         let mut rest = &self.seen[..];
         let (Some(_), Some(frame), Some(len)) =
             (varint::get(&mut rest), varint::get(&mut rest), varint::get(&mut rest))
@@ -117,12 +138,34 @@ impl Sniffer {
             return false;
         };
         // RFC 9114 §6.2.1: SETTINGS is the first frame; if it is not, h3 closes the connection.
-        if frame != FRAME_SETTINGS || len > MAX_FRAME {
-            return true;
+        if frame == FRAME_SETTINGS && len <= MAX_FRAME {
+            let Some(body) = usize::try_from(len).ok().and_then(|len| rest.get(..len)) else { return false };
+            self.tell.send_replace(Some(read(body)));
         }
-        let Some(body) = usize::try_from(len).ok().and_then(|len| rest.get(..len)) else { return false };
-        self.tell.send_replace(Some(read(body)));
+        self.seen = Vec::new();
         true
+    }
+}
+
+/// Who looks at a stream's bytes as they pass.
+#[derive(Debug)]
+pub(super) enum Watch {
+    /// Nobody: it holds no frames.
+    Nobody,
+    /// A request stream.
+    Request(FrameGuard),
+    /// The peer's control stream.
+    Control(Sniffer),
+}
+
+impl Watch {
+    /// False if the stream must not go on.
+    pub(super) fn check(&mut self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Nobody => true,
+            Self::Request(guard) => guard.check(bytes),
+            Self::Control(sniffer) => sniffer.check(bytes),
+        }
     }
 }
 
@@ -132,16 +175,17 @@ pub(super) struct FrameGuard {
     head: [u8; 16],
     have: usize,
     skip: u64,
+    goaway: bool,
 }
 
 impl FrameGuard {
     /// A guard for a stream that starts with `skip` bytes of something else.
-    pub(super) fn after(skip: usize) -> Self {
-        Self { skip: skip as u64, ..Self::default() }
+    fn after(skip: u64) -> Self {
+        Self { skip, ..Self::default() }
     }
 
     /// False if a frame that begins in `bytes` is too large.
-    pub(super) fn check(&mut self, mut bytes: &[u8]) -> bool {
+    fn check(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             let passed = self.skip.min(bytes.len() as u64);
             self.skip -= passed;
@@ -155,6 +199,7 @@ impl FrameGuard {
                     if kind != FRAME_DATA && len > MAX_FRAME {
                         return false;
                     }
+                    self.goaway |= kind == FRAME_GOAWAY;
                     self.have = 0;
                     self.skip = len;
                 }
@@ -182,7 +227,8 @@ mod tests {
 
     #[test]
     fn settings_are_replaced_never_doubled() {
-        let out = rewrite(&control(&[(6, 99), (H3_DATAGRAM, 0), (ENABLE_WEBTRANSPORT, 0)]), &ours(7)).unwrap();
+        let out =
+            rewrite(&control(&[(6, 99), (H3_DATAGRAM, 0), (ENABLE_WEBTRANSPORT, 0)]), &ours(7)).unwrap();
         let mut rest = &out[3..];
         let mut all = Vec::new();
         while let (Some(id), Some(value)) = (varint::get(&mut rest), varint::get(&mut rest)) {
@@ -200,16 +246,18 @@ mod tests {
         for step in 1..bytes.len() {
             let (tell, heard) = watch::channel(None);
             let mut sniffer = Sniffer::new(tell);
-            let done = bytes.chunks(step).filter(|slice| sniffer.feed(slice)).count();
-            assert_eq!(done, 1);
-            let all = PeerSettings { h3_datagram: true, webtransport: true, extended_connect: true };
+            assert!(bytes.chunks(step).all(|slice| sniffer.check(slice)));
+            let mut all = PeerSettings::default();
+            (all.h3_datagram, all.webtransport, all.extended_connect) = (true, true, true);
             assert_eq!(*heard.borrow(), Some(all));
+            assert!([13, 1, 7, 7, 1, 0].iter().all(|byte| sniffer.check(&[*byte])));
+            assert!(heard.borrow().unwrap().going_away);
         }
     }
 
     #[test]
     fn only_data_frames_may_be_large() {
-        let mut frame = |kind: u64, len: u64| {
+        let frame = |kind: u64, len: u64| {
             let mut out = BytesMut::new();
             varint::put(&mut out, kind);
             varint::put(&mut out, len);

@@ -13,7 +13,7 @@ use quinn::{ConnectionError, RecvStream, SendStream};
 use tokio::sync::watch;
 
 use super::hub::Hub;
-use super::settings::{self, FrameGuard, PeerSettings, Sniffer};
+use super::settings::{self, FrameGuard, PeerSettings, Sniffer, Watch};
 use super::streams::{Bidi, RecvHalf, SendHalf, code, connection_error, lost, poll_chunk};
 use super::{lock, varint};
 
@@ -141,12 +141,11 @@ impl Shim {
     }
 
     fn http_uni(&self, fresh: Fresh, kind: u64) -> RecvHalf {
-        let head = fresh.head.freeze();
-        if kind != CONTROL {
-            return RecvHalf::new(fresh.recv, head, None);
-        }
-        let after_type = FrameGuard::after(1 << (head.first().copied().unwrap_or(0) >> 6));
-        RecvHalf::new(fresh.recv, head, Some(after_type)).sniffed_by(Sniffer::new(self.tell.clone()))
+        let watch = match kind {
+            CONTROL => Watch::Control(Sniffer::new(self.tell.clone())),
+            _ => Watch::Nobody,
+        };
+        RecvHalf::new(fresh.recv, fresh.head.freeze(), watch)
     }
 
     fn http_bidi(&self, fresh: Fresh, send: SendStream) -> Bidi {
@@ -160,7 +159,7 @@ impl Shim {
             };
             lock(&extras.0).insert(send.id().into(), extra);
         }
-        let recv = RecvHalf::new(fresh.recv, fresh.head.freeze(), Some(FrameGuard::default()));
+        let recv = RecvHalf::new(fresh.recv, fresh.head.freeze(), Watch::Request(FrameGuard::default()));
         Bidi { send: SendHalf::new(send), recv }
     }
 }
@@ -279,7 +278,7 @@ impl quic::OpenStreams<Bytes> for Opener {
         let result = ready!(opening.as_mut().poll(cx));
         self.bidi = None;
         let (send, recv) = result.map_err(lost)?;
-        let recv = RecvHalf::new(recv, Bytes::new(), Some(FrameGuard::default()));
+        let recv = RecvHalf::new(recv, Bytes::new(), Watch::Request(FrameGuard::default()));
         Poll::Ready(Ok(Bidi { send: SendHalf::new(send), recv }))
     }
 

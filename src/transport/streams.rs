@@ -8,7 +8,7 @@ use ::h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, W
 use bytes::{Buf, Bytes};
 use quinn::VarInt;
 
-use super::settings::{self, FrameGuard, Sniffer};
+use super::settings::{self, Watch};
 
 /// RFC 9114 §8.1 and the WebTransport drafts.
 pub(super) mod code {
@@ -36,19 +36,13 @@ pub(super) struct RecvHalf {
     stream: quinn::RecvStream,
     head: Bytes,
     ended: bool,
-    guard: Option<FrameGuard>,
-    sniffer: Option<Sniffer>,
+    watch: Watch,
 }
 
 impl RecvHalf {
     /// A stream of which `head` was read already.
-    pub(super) fn new(stream: quinn::RecvStream, head: Bytes, guard: Option<FrameGuard>) -> Self {
-        Self { stream, head, ended: false, guard, sniffer: None }
-    }
-
-    pub(super) fn sniffed_by(mut self, sniffer: Sniffer) -> Self {
-        self.sniffer = Some(sniffer);
-        self
+    pub(super) fn new(stream: quinn::RecvStream, head: Bytes, watch: Watch) -> Self {
+        Self { stream, head, ended: false, watch }
     }
 }
 
@@ -69,10 +63,7 @@ impl quic::RecvStream for RecvHalf {
                 }
             }
         };
-        if self.sniffer.as_mut().is_some_and(|s| s.feed(&chunk)) {
-            self.sniffer = None;
-        }
-        if self.guard.as_mut().is_some_and(|g| !g.check(&chunk)) {
+        if !self.watch.check(&chunk) {
             self.stop_sending(code::EXCESSIVE_LOAD.into_inner());
             let error_code = code::EXCESSIVE_LOAD.into_inner();
             return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
@@ -147,7 +138,9 @@ impl quic::SendStream<Bytes> for SendHalf {
     fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
         if self.writing.is_some() || self.rewritten.has_remaining() {
             return Err(StreamErrorIncoming::ConnectionErrorIncoming {
-                connection_error: ConnectionErrorIncoming::InternalError("a write began inside a write".into()),
+                connection_error: ConnectionErrorIncoming::InternalError(
+                    "a write began inside a write".into(),
+                ),
             });
         }
         self.touched = true;
@@ -262,7 +255,9 @@ pub(super) fn lost(error: quinn::ConnectionError) -> StreamErrorIncoming {
 
 fn read_error(error: quinn::ReadError) -> StreamErrorIncoming {
     match error {
-        quinn::ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
+        quinn::ReadError::Reset(code) => {
+            StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() }
+        }
         quinn::ReadError::ConnectionLost(error) => lost(error),
         other => StreamErrorIncoming::Unknown(Box::new(other)),
     }
@@ -270,7 +265,9 @@ fn read_error(error: quinn::ReadError) -> StreamErrorIncoming {
 
 fn write_error(error: quinn::WriteError) -> StreamErrorIncoming {
     match error {
-        quinn::WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
+        quinn::WriteError::Stopped(code) => {
+            StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() }
+        }
         quinn::WriteError::ConnectionLost(error) => lost(error),
         other => StreamErrorIncoming::Unknown(Box::new(other)),
     }
