@@ -1,1 +1,5 @@
-//! To be written.
+//! L2: what runs.
+
+pub mod settings;
+
+pub use settings::{Settings, TgSettings};
