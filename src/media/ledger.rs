@@ -128,7 +128,12 @@ impl Receiver {
 
     /// The ack to send now, if one is due.
     pub fn ack(&mut self, now: Duration) -> Option<Ack> {
-        let newest = self.newest.filter(|_| self.ack_due(now))?;
+        if self.ack_due(now) { self.ack_now(now) } else { None }
+    }
+
+    /// The ack to send now, if something came since the last one.
+    pub fn ack_now(&mut self, now: Duration) -> Option<Ack> {
+        let newest = self.newest.filter(|_| self.unacknowledged)?;
         self.unacknowledged = false;
         self.acked_at = Some(now);
         let floor = self.base.max((newest.seq + 1).saturating_sub(WINDOW));
