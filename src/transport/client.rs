@@ -65,7 +65,8 @@ impl ClientError {
 
 type Send = SendRequest<Opener, Bytes>;
 
-/// A connection to a server; clones share it, and it closes with the last of them.
+/// A connection to a server; clones and the bodies of responses share it, and it closes with the last of them: sessions
+/// do not keep it open.
 #[derive(Clone)]
 pub struct H3Client(Arc<Inner>);
 
@@ -196,8 +197,8 @@ impl H3Client {
         }))
     }
 
-    /// Opens a WebTransport session at an absolute `https` URI. Its arrivals go to `sink`, which hears nothing if
-    /// this fails.
+    /// Opens a WebTransport session at an absolute `https` URI, in whatever time the server takes to answer. Its arrivals
+    /// go to `sink`, which hears nothing if this fails.
     pub async fn open_session(
         &self,
         uri: Uri,

@@ -21,6 +21,9 @@ use crate::clock;
 /// Sessions that ended lately: their stragglers are not kept as early arrivals.
 const REMEMBERED_ENDS: usize = 64;
 
+/// Bytes kept for sessions that have not come, per connection.
+const MAX_EARLY_BYTES: usize = 256 * 1024;
+
 /// What was dropped or refused on one connection, counted since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -65,6 +68,14 @@ impl LiveCounters {
 enum Arrival {
     Datagram(Bytes),
     Stream(Bytes),
+}
+
+impl Arrival {
+    fn len(&self) -> usize {
+        match self {
+            Self::Datagram(bytes) | Self::Stream(bytes) => bytes.len(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -150,10 +161,11 @@ impl Hub {
 
     /// The connection's one reader of datagrams; returns when the connection is gone.
     pub(super) async fn read_datagrams(&self) {
+        // Should a sink panic, the sessions would go deaf: they end instead.
+        let _reading = Reading(self);
         while let Ok(datagram) = self.conn.read_datagram().await {
             self.datagram(datagram);
         }
-        self.shut_down();
     }
 
     fn datagram(&self, mut datagram: Bytes) {
@@ -206,7 +218,9 @@ impl Hub {
     fn keep_early(&self, table: &mut Table, session: u64, arrival: Arrival) {
         let now = clock::instant();
         self.forget_expired(table, now);
-        if table.down || table.ended.contains(&session) || table.early.len() >= self.limits.max_early {
+        let kept: usize = table.early.iter().map(|(_, _, arrival)| arrival.len()).sum();
+        let full = table.early.len() >= self.limits.max_early || kept + arrival.len() > MAX_EARLY_BYTES;
+        if full || table.down || table.ended.contains(&session) {
             self.counters.count(&self.counters.unknown_session);
             return;
         }
@@ -303,6 +317,18 @@ async fn read_all(mut recv: quinn::RecvStream, head: Bytes, limit: usize) -> Rea
             Ok(None) => return Read::Whole(body.freeze()),
             Err(_) => return Read::Reset,
         }
+    }
+}
+
+struct Reading<'a>(&'a Hub);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        // quinn lets a second close rewrite the reason of the first.
+        if self.0.conn.close_reason().is_none() {
+            self.0.conn.close(code::INTERNAL_ERROR, b"");
+        }
+        self.0.shut_down();
     }
 }
 

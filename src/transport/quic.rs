@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
+use ring::rand::{SecureRandom, SystemRandom};
 use ring::{hkdf, hmac};
 
 use super::TransportError;
@@ -13,6 +17,10 @@ use super::TransportError;
 /// quinn's default would hold three minutes of speech.
 pub(super) const DATAGRAM_SEND_BUFFER: usize = 64 * 1024;
 const DATAGRAM_RECEIVE_BUFFER: usize = 256 * 1024;
+/// quinn's default of 20 ms would let the calls of a dead server find out one after another, for many seconds.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
+/// Of our connection ids.
+const ID_LEN: usize = 8;
 /// Buffered for one stream, and for one connection, before the reader takes it.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
@@ -70,7 +78,9 @@ impl QuicServerSettings {
 
     /// RFC 9000 §10.3: with a key that survives us, a restarted or another server ends stale connections at once.
     fn endpoint_config(&self) -> EndpointConfig {
-        EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.reset_key)))
+        let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.reset_key)));
+        config.cid_generator(|| Box::new(RandomIds(SystemRandom::new()))).min_reset_interval(RESET_INTERVAL);
+        config
     }
 
     /// Opens one endpoint on each address. `[::]` takes IPv4 too, where the system does so by default.
@@ -78,6 +88,26 @@ impl QuicServerSettings {
         let config = self.server_config()?;
         let open = |address: &SocketAddr| endpoint(*address, self.endpoint_config(), Some(config.clone()));
         addresses.iter().map(open).collect()
+    }
+}
+
+/// Connection ids that say nothing. quinn's own are marked with a key of the endpoint, and an endpoint without that key
+/// answers them with silence instead of a reset.
+struct RandomIds(SystemRandom);
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; ID_LEN];
+        self.0.fill(&mut id).expect("the system gives random bytes");
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_LEN
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) mod code {
     use quinn::VarInt;
 
     pub(crate) const NO_ERROR: VarInt = VarInt::from_u32(0x100);
+    pub(crate) const INTERNAL_ERROR: VarInt = VarInt::from_u32(0x102);
     pub(crate) const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
     pub(crate) const REQUEST_CANCELLED: VarInt = VarInt::from_u32(0x10c);
     pub(crate) const REQUEST_INCOMPLETE: VarInt = VarInt::from_u32(0x10d);

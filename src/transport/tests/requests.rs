@@ -126,8 +126,7 @@ async fn a_reader_that_stalls_loses_its_response() {
     let client = world.connect().await;
     let response =
         soon(client.request(Request::get(uri("/large")).body(Body::empty()).unwrap())).await.unwrap();
-    // Longer than the server's patience, with the window full.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    until("the server resets it", || client.stats().frame_rx.reset_stream > 0).await;
     assert!(soon(response.into_body().collect()).await.is_err());
     assert_eq!(fetch(&client, "/hello").await.0, StatusCode::OK);
 }

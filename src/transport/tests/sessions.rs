@@ -216,3 +216,21 @@ async fn another_server_with_the_same_key_ends_a_lost_connection_at_once() {
     assert_eq!(soon(client.closed()).await, quinn::ConnectionError::Reset);
     assert_eq!(hear(&mut heard).await, Heard::Closed);
 }
+
+#[tokio::test]
+async fn a_sink_that_panics_ends_its_connection() {
+    struct Panics;
+    impl SessionSink for Panics {
+        fn on_datagram(&self, _: Bytes) {
+            panic!("on purpose");
+        }
+        fn on_stream(&self, _: Bytes) {}
+        fn on_closed(&self) {}
+    }
+    let world = World::new();
+    let client = world.connect().await;
+    let session =
+        soon(client.open_session(uri("/session/a"), HeaderMap::new(), Arc::new(Panics))).await.unwrap();
+    session.send_datagram(&[b"x"]);
+    assert_eq!(soon(client.closed()).await, quinn::ConnectionError::LocallyClosed);
+}
