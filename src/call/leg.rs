@@ -200,6 +200,11 @@ impl Leg {
         }
     }
 
+    /// Whether it is over.
+    pub fn ended(&self) -> bool {
+        self.ending.is_some()
+    }
+
     pub(super) fn live(&self) -> bool {
         self.ending.is_none()
     }

@@ -101,7 +101,7 @@ impl Identity {
     }
 
     /// Whether one of `patterns` covers this: an exact number, `+1408555*`, `*@example.com` or `*`.
-    pub(super) fn is_covered_by(&self, patterns: &[String]) -> bool {
+    pub fn is_covered_by(&self, patterns: &[String]) -> bool {
         patterns.iter().any(|pattern| self.matches(pattern))
     }
 

@@ -35,6 +35,17 @@ impl ReplayGuard {
         Ok(())
     }
 
+    /// Remembers, after a restart, one that was used before it; false: there is no room.
+    pub fn restore(&mut self, key: [u8; 32], forgotten: Timestamp) -> bool {
+        if self.seen.len() >= self.capacity {
+            return false;
+        }
+        if self.seen.insert(key) {
+            self.by_end.entry(forgotten).or_default().push(key);
+        }
+        true
+    }
+
     /// How many are remembered.
     pub fn len(&self) -> usize {
         self.seen.len()

@@ -106,7 +106,14 @@ pub struct Port {
 
 impl Port {
     /// What the call wants from now on.
-    pub fn plan(&mut self, now: Duration, sends: Directives, receives: Directives, speaker: Option<HandlerKey>, heard: bool) {
+    pub fn plan(
+        &mut self,
+        now: Duration,
+        sends: Directives,
+        receives: Directives,
+        speaker: Option<HandlerKey>,
+        heard: bool,
+    ) {
         if sends != self.sends {
             let before = std::mem::replace(&mut self.sends, sends);
             self.sent_before = Some((before, now + GRACE));
@@ -294,7 +301,8 @@ impl Port {
         if stream.shift == (0, 0) && !widen {
             return Some(true);
         }
-        let new = Rewrite { seq: Some((seq, whole)), timestamp: Some((timestamp, whole)), ..Rewrite::default() };
+        let new =
+            Rewrite { seq: Some((seq, whole)), timestamp: Some((timestamp, whole)), ..Rewrite::default() };
         rewrite(&media.chunk, &new, out);
         Some(false)
     }
@@ -338,7 +346,8 @@ impl Port {
         stream.newest_at = now;
         let whole = stream.sender.on_send_seq(now, seq, timestamp, false);
         let (source, sink) = ids;
-        let header = MediaHeader { seq, timestamp, whole, payload_type, source, sink, ..MediaHeader::default() };
+        let header =
+            MediaHeader { seq, timestamp, whole, payload_type, source, sink, ..MediaHeader::default() };
         encode(&header, payload, out);
         Some(timestamp)
     }
@@ -403,10 +412,8 @@ impl Outbound {
         if let Some((newest_seq, newest_timestamp)) = self.newest {
             let passed = (now - self.newest_at).as_millis() as u64;
             let difference = |wanted: u64, given: u64| wanted as i64 - given as i64;
-            self.shift = (
-                difference(newest_seq + 1, seq),
-                difference(newest_timestamp + passed.max(1), timestamp),
-            );
+            self.shift =
+                (difference(newest_seq + 1, seq), difference(newest_timestamp + passed.max(1), timestamp));
             self.sender.reset();
         }
     }

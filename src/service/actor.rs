@@ -249,8 +249,12 @@ impl Actor {
                         let outlets = self.outlets.extract_if(|_, o| o.leg == leg.id).collect();
                         Ok(Parcel { leg, outlets })
                     }
-                    (Err(problem), _) => Err(Refusal { code: problem.code, detail: "the other call would not" }),
-                    (Ok(_), None) => Err(Refusal { code: Code::IllegalEvent, detail: "there is nobody to hand on" }),
+                    (Err(problem), _) => {
+                        Err(Refusal { code: problem.code, detail: "the other call would not" })
+                    }
+                    (Ok(_), None) => {
+                        Err(Refusal { code: Code::IllegalEvent, detail: "there is nobody to hand on" })
+                    }
                 };
                 let _ = answer.send(parcel);
             }
@@ -413,8 +417,12 @@ impl Actor {
 
     fn report_all(&mut self) {
         let Some(service) = self.service.upgrade() else { return };
-        let answered: Vec<LegId> =
-            self.call.legs().filter(|l| self.call.view(l.id, None).is_some_and(|v| v.state == State::Answered)).map(|l| l.id).collect();
+        let answered: Vec<LegId> = self
+            .call
+            .legs()
+            .filter(|l| self.call.view(l.id, None).is_some_and(|v| v.state == State::Answered))
+            .map(|l| l.id)
+            .collect();
         for leg in answered {
             self.report(&service, leg);
         }
@@ -448,8 +456,7 @@ pub(crate) fn record(
     idempotency: Option<&Used>,
     replay: Option<&str>,
 ) -> Result<Write, Problem> {
-    let record =
-        Record { call, idempotency: idempotency.cloned(), replay: replay.map(str::to_owned) };
+    let record = Record { call, idempotency: idempotency.cloned(), replay: replay.map(str::to_owned) };
     let value = serde_json::to_vec(&record)
         .map_err(|error| Problem::new(Code::Internal, format!("a call can't be written down: {error}")))?;
     Ok(Write::put(Table::Calls, call.id.to_string(), value))

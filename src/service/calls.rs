@@ -168,7 +168,9 @@ impl Service {
                 .field("Idempotency-Key"));
             }
             let calls = self.directory.get(used.leg);
-            return calls.map(|c| (used.leg, c)).ok_or_else(|| Problem::new(Code::NotFound, "the call is gone"));
+            return calls
+                .map(|c| (used.leg, c))
+                .ok_or_else(|| Problem::new(Code::NotFound, "the call is gone"));
         }
         let mut used = Used { user, key: key.to_owned(), body: hash, leg: LegId::random() };
         match self.place_new(principal, tg, request, Some(&mut used)).await {
@@ -192,12 +194,9 @@ impl Service {
     ) -> Result<(LegId, CallHandle), Problem> {
         let now = clock::now();
         let user = principal.user().to_string();
-        let to: Number = request
-            .destination
-            .parse()
-            .map_err(|e: crate::protocol::number::BadNumber| {
-                Problem::new(Code::BadNumber, e.to_string()).field("destination")
-            })?;
+        let to: Number = request.destination.parse().map_err(|e: crate::protocol::number::BadNumber| {
+            Problem::new(Code::BadNumber, e.to_string()).field("destination")
+        })?;
         let handler = self.calling_handler(&user, tg, request.handler.as_deref())?;
         let (passport, from, caller) = self.check_passport(principal, &to, &request.passport)?;
         let outbound = self.settings.tg(tg.as_str()).map(|t| &t.destinations);
@@ -255,19 +254,15 @@ impl Service {
         });
         let replay = replay_key(&passport);
         let seen = passport.forgotten().as_millis().to_string();
-        let writes = vec![
-            record(&call, used.as_ref(), Some(&replay))?,
-            Write::put(Table::Meta, replay.clone(), seen),
-        ];
+        let writes =
+            vec![record(&call, used.as_ref(), Some(&replay))?, Write::put(Table::Meta, replay.clone(), seen)];
         self.store.0.write(writes).await?;
         Ok((id, Actor::start(self, call, used, Some(replay))))
     }
 
     fn tapped(&self, user: &str, tg: &TgId) -> Vec<Tapped> {
         let list = self.registry.list(user, tg);
-        list.iter()
-            .map(|h| Tapped { device: h.device(), reached: self.push.reaches(user, h.key) })
-            .collect()
+        list.iter().map(|h| Tapped { device: h.device(), reached: self.push.reaches(user, h.key) }).collect()
     }
 
     fn calling_handler(
@@ -296,7 +291,9 @@ impl Service {
             passport.check(&self.settings.passports, &destination, clock::now()).map_err(refused)?;
         let orig = passport.orig().to_number();
         let Some(from) = orig.and_then(|text| text.parse::<Number>().ok()) else {
-            return Err(Problem::new(Code::PassportForm, "`orig` names no number or address").field("passport"));
+            return Err(
+                Problem::new(Code::PassportForm, "`orig` names no number or address").field("passport")
+            );
         };
         if !principal.may_use_number(&from.to_string()) {
             return Err(Problem::new(
@@ -333,7 +330,11 @@ impl Service {
     }
 
     /// Every call that rings for a device's user: told to a device whose push channel has just opened.
-    pub async fn ringing(&self, user: &str, handler: Option<HandlerKey>) -> Vec<crate::protocol::resource::Tap> {
+    pub async fn ringing(
+        &self,
+        user: &str,
+        handler: Option<HandlerKey>,
+    ) -> Vec<crate::protocol::resource::Tap> {
         use crate::protocol::event::State;
         use crate::protocol::resource::{CallDirection, Tap, TapReason, call_path};
         let device = handler.and_then(|key| self.registry.list_all(user).into_iter().find(|h| h.key == key));

@@ -29,7 +29,11 @@ pub struct Push {
 
 impl Push {
     /// Opens a channel; none when the user has too many.
-    pub fn open(&self, user: &str, handler: Option<HandlerKey>) -> Option<(mpsc::Sender<Tap>, mpsc::Receiver<Tap>)> {
+    pub fn open(
+        &self,
+        user: &str,
+        handler: Option<HandlerKey>,
+    ) -> Option<(mpsc::Sender<Tap>, mpsc::Receiver<Tap>)> {
         let (taps, receiver) = mpsc::channel(QUEUE);
         let mut guard = lock(&self.channels);
         let (next, channels) = &mut *guard;

@@ -158,7 +158,8 @@ impl Registry {
         let user = principal.user().to_string();
         let (same, count) = {
             let index = read(&self.handlers);
-            let same = index.of_user(&user).find(|h| h.tg == *tg && h.handler_id == wanted.handler_id).cloned();
+            let same =
+                index.of_user(&user).find(|h| h.tg == *tg && h.handler_id == wanted.handler_id).cloned();
             (same, index.of_user(&user).count())
         };
         if let Some(mut same) = same {
@@ -247,6 +248,11 @@ impl Registry {
         read(&self.handlers).of_user(user).filter(|h| h.tg == *tg).cloned().collect()
     }
 
+    /// A user's devices on all TGs.
+    pub fn list_all(&self, user: &str) -> Vec<Handler> {
+        read(&self.handlers).of_user(user).cloned().collect()
+    }
+
     /// Who is called at a number: the user, by their devices.
     pub fn find(&self, number: &Number) -> Vec<Handler> {
         let text = number.to_string();
@@ -279,8 +285,9 @@ fn no_such() -> Problem {
 
 fn check_text(wanted: &HandlerDescription) -> Result<(), Problem> {
     if wanted.handler_id.is_empty() || wanted.handler_id.len() > 256 || wanted.handler_id.contains('/') {
-        return Err(Problem::new(Code::BadJson, "a handler-id is 1 to 256 bytes without '/'")
-            .field("handler-id"));
+        return Err(
+            Problem::new(Code::BadJson, "a handler-id is 1 to 256 bytes without '/'").field("handler-id")
+        );
     }
     if wanted.name.as_ref().is_some_and(|name| name.len() > 256) {
         return Err(Problem::new(Code::BadJson, "a name is at most 256 bytes").field("name"));

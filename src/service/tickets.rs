@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn a_cookie_holds_for_its_leg_only_and_cannot_be_changed() {
         let tickets = Tickets::new().unwrap();
-        let (now, leg, handler) = (Timestamp::from_millis(1000), LegId::from_u128(1), HandlerKey::from_u128(2));
+        let (now, leg, handler) =
+            (Timestamp::from_millis(1000), LegId::from_u128(1), HandlerKey::from_u128(2));
         let cookie = tickets.cookie(now, "user-1", leg, handler);
         assert_eq!(tickets.check_cookie(now, leg, &cookie), Some(("user-1".into(), handler)));
         assert_eq!(tickets.check_cookie(now, LegId::from_u128(9), &cookie), None);
