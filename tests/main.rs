@@ -4,5 +4,14 @@
 
 mod calls;
 mod common;
+mod media_byways;
+mod media_crash;
+mod media_dtmf;
+mod media_load;
+mod media_many_sessions;
+mod media_quality;
+mod media_relay;
+mod media_session;
+mod media_streams;
 mod vectors_advertisement;
 mod vectors_chunk;
