@@ -4,5 +4,6 @@
 
 mod calls;
 mod common;
+mod layers;
 mod vectors_advertisement;
 mod vectors_chunk;
