@@ -23,34 +23,7 @@ pub struct Device {
     /// What it can send and render.
     pub advertisement: Advertisement,
     /// Whether it speaks text or the JSON twin.
-    pub form: WireForm,
-}
-
-/// [`Form`], as the store writes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum WireForm {
-    /// Text.
-    Text,
-    /// The JSON twin.
-    Json,
-}
-
-impl From<WireForm> for Form {
-    fn from(form: WireForm) -> Self {
-        match form {
-            WireForm::Text => Self::Text,
-            WireForm::Json => Self::Json,
-        }
-    }
-}
-
-impl From<Form> for WireForm {
-    fn from(form: Form) -> Self {
-        match form {
-            Form::Text => Self::Text,
-            Form::Json => Self::Json,
-        }
-    }
+    pub form: Form,
 }
 
 /// A device, and whether a push channel reached it.
@@ -196,9 +169,7 @@ impl Leg {
             caller,
             created: now,
             state: State::Proceeding,
-            branches: branches
-                .map(|t| Branch { device: t.device, reached: t.reached, out: None })
-                .collect(),
+            branches: branches.map(|t| Branch { device: t.device, reached: t.reached, out: None }).collect(),
             handler: spec.handler,
             claim: None,
             progress: None,
@@ -229,6 +200,11 @@ impl Leg {
         }
     }
 
+    /// Whether it is over.
+    pub fn ended(&self) -> bool {
+        self.ending.is_some()
+    }
+
     pub(super) fn live(&self) -> bool {
         self.ending.is_none()
     }
@@ -243,12 +219,10 @@ impl Leg {
 
     /// Makes a device part of the leg, as it is now.
     pub(super) fn admit(&mut self, device: Device) {
-        match self.branch_mut(device.key) {
-            Some(branch) => branch.device = device,
-            None if self.branches.len() < MAX_BRANCHES => {
-                self.branches.push(Branch { device, reached: false, out: None });
-            }
-            None => {}
+        if let Some(branch) = self.branch_mut(device.key) {
+            branch.device = device;
+        } else if self.branches.len() < MAX_BRANCHES {
+            self.branches.push(Branch { device, reached: false, out: None });
         }
     }
 
@@ -274,7 +248,7 @@ impl Leg {
 
     pub(super) fn form(&self) -> Form {
         let carrier = self.handler.and_then(|key| self.branch(key)).or(self.branches.first());
-        carrier.map_or(Form::Text, |b| b.device.form.into())
+        carrier.map_or(Form::Text, |b| b.device.form)
     }
 
     pub(super) fn handler_path(&self, key: HandlerKey) -> String {

@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::leg::{ByWay, Ending};
-use super::{
-    Accepted, Caller, Input, Leg, LegView, MediaPlan, NewLeg, Output, Purpose, Refusal, Timing, To,
-};
+use super::{Accepted, Caller, Input, Leg, LegView, MediaPlan, NewLeg, Output, Purpose, Refusal, Timing, To};
 use crate::protocol::event::{Body, ClientBody, Event, Outcome, Party, State};
 use crate::protocol::id::{CallId, HandlerKey, LegId};
 use crate::protocol::number::Number;
@@ -59,10 +57,16 @@ pub(super) const fn illegal(detail: &'static str) -> Refusal {
 impl Call {
     /// A call that somebody places; it goes on with [`Input::Routed`], at once, or, where no device carries
     /// it yet, when one takes it.
-    pub fn place(now: Timestamp, id: CallId, timing: Timing, leg: NewLeg, to: Number, caller: Caller) -> Self {
+    pub fn place(
+        now: Timestamp,
+        id: CallId,
+        timing: Timing,
+        leg: NewLeg,
+        to: Number,
+        caller: Caller,
+    ) -> Self {
         let third_party = leg.handler.is_none();
-        let mut first =
-            Leg::new(now, leg, CallDirection::Outbound, Party::Caller, to.clone(), Some(caller));
+        let mut first = Leg::new(now, leg, CallDirection::Outbound, Party::Caller, to.clone(), Some(caller));
         first.deadline = Some(now + timing.answer);
         let mut call = Self {
             id,
@@ -154,7 +158,9 @@ impl Call {
             Input::Restored => self.restored(now),
             Input::Release { by, user } => self.release(now, by, &user)?,
             Input::Adopt { leg } => self.adopt(now, *leg),
-            Input::NotReleased { code } => self.transfer_failed(now, code.as_str(), "the other call would not"),
+            Input::NotReleased { code } => {
+                self.transfer_failed(now, code.as_str(), "the other call would not")
+            }
             Input::Tick => self.tick(now),
         }
         Ok(None)

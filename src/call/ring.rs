@@ -22,14 +22,8 @@ impl Call {
                 }
                 let caller = &self.legs[0];
                 let (first, remote) = (caller.id, caller.own.clone());
-                let mut leg = Leg::new(
-                    now,
-                    spec,
-                    CallDirection::Inbound,
-                    Party::Callee,
-                    remote,
-                    caller.caller.clone(),
-                );
+                let mut leg =
+                    Leg::new(now, spec, CallDirection::Inbound, Party::Callee, remote, caller.caller.clone());
                 leg.deadline = Some(now + self.timing.answer);
                 self.legs[0].deadline = None;
                 self.pair = Some((first, leg.id));
@@ -268,10 +262,8 @@ impl Call {
         self.changed = true;
         let leg = &self.legs[at];
         // wire §4: all that were tapped over an open push channel, or have an events byway on this call.
-        let rings_on = leg
-            .branches
-            .iter()
-            .any(|b| b.out.is_none() && (b.reached || leg.listens(b.device.key)));
+        let rings_on =
+            leg.branches.iter().any(|b| b.out.is_none() && (b.reached || leg.listens(b.device.key)));
         if scope == Scope::All || !rings_on {
             self.refused(now, at, &how);
         }

@@ -1,1 +1,331 @@
-//! To be written.
+//! PASSporTs (RFC 8225), with the extensions `shaken` (RFC 8588) and `div` (RFC 8946).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use super::canonical::Identity;
+use super::json;
+use super::jwk::{JwkSet, KeyError, SigningKey};
+use super::jws::{self, Algorithm, Compact, numeric_date};
+use super::sha256;
+use crate::protocol::time::Timestamp;
+
+/// How far `iat` may lie from now, either way.
+pub const WINDOW: Duration = Duration::from_secs(60);
+/// The most identities that `dest` may hold.
+pub const MAX_DEST: usize = 32;
+
+/// Why a PASSporT was refused; never holds anything of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PassportError {
+    /// Not a PASSporT, or one of a kind that is not taken.
+    #[error("the PASSporT is malformed: {0}")]
+    Form(&'static str),
+    /// No trusted key made the signature.
+    #[error("no trusted key made the PASSporT's signature")]
+    Signature,
+    /// The signer may not speak for the caller.
+    #[error("the PASSporT's signer may not speak for its orig")]
+    Orig,
+    /// It was made for another destination.
+    #[error("the PASSporT's dest is not the destination of the call")]
+    Dest,
+    /// `iat` is too far from now.
+    #[error("the PASSporT's iat is more than 60 s from the server's time")]
+    Stale,
+    /// It was used before.
+    #[error("the PASSporT was used before")]
+    Replay,
+    /// Too many PASSporTs within the window to remember one more.
+    #[error("too many calls to remember one more PASSporT")]
+    Full,
+}
+
+impl PassportError {
+    /// The stable problem code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Form(_) => "passport-form",
+            Self::Signature => "passport-signature",
+            Self::Orig => "passport-orig",
+            Self::Dest => "passport-dest",
+            Self::Stale => "passport-stale",
+            Self::Replay => "passport-replay",
+            Self::Full => "overloaded",
+        }
+    }
+}
+
+/// How far the signer vouches for the caller (RFC 8588 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Attest {
+    /// Full: the caller is known and may use the number.
+    A,
+    /// Partial: the caller is known.
+    B,
+    /// Gateway: only where the call came in is known.
+    C,
+}
+
+/// The extension that a PASSporT carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Ppt {
+    /// None.
+    #[default]
+    Base,
+    /// `shaken`.
+    Shaken {
+        /// How far the signer vouches.
+        attest: Attest,
+        /// Names the call's origin.
+        origid: String,
+    },
+    /// `div`: the call was forwarded.
+    Div {
+        /// Whom the call was for before.
+        div: Identity,
+    },
+}
+
+/// What the callee is told about the caller's identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// Always verified: what is not verified is not called.
+    pub status: VerificationStatus,
+    /// `shaken`'s attestation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attest: Option<Attest>,
+    /// `shaken`'s origin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origid: Option<String>,
+}
+
+/// The verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerificationStatus {
+    /// All checks passed.
+    Verified,
+}
+
+/// Whose PASSporTs are taken.
+#[derive(Clone, Debug, Default)]
+pub struct PassportTrust {
+    /// The signers with configured keys.
+    pub signers: Vec<PassportSigner>,
+}
+
+/// One signer: its keys, and the numbers that it may speak for.
+#[derive(Clone, Debug)]
+pub struct PassportSigner {
+    /// Its ES256 keys; others never match.
+    pub keys: JwkSet,
+    /// Patterns as in tokens: `+1408555*`, `*@example.com`, `*`.
+    pub numbers: Vec<String>,
+}
+
+impl PassportTrust {
+    /// Trusts these keys for every number.
+    pub fn any_number(keys: JwkSet) -> Self {
+        Self { signers: vec![PassportSigner { keys, numbers: vec!["*".into()] }] }
+    }
+}
+
+/// A PASSporT whose form is right; `check` tells whether it is true.
+#[derive(Clone, Debug)]
+pub struct Passport {
+    jws: Compact,
+    orig: Identity,
+    dest: Vec<Identity>,
+    iat: u64,
+    ppt: Ppt,
+}
+
+impl Passport {
+    /// Checks the form.
+    pub fn parse(compact: &str) -> Result<Self, PassportError> {
+        let form = PassportError::Form;
+        let jws = Compact::parse(compact).map_err(|_| form("not a compact JWS of at most 16 KiB"))?;
+        if jws.algorithm() != Algorithm::Es256 {
+            return Err(form("alg is not ES256"));
+        }
+        // RFC 8225 4.1.
+        if jws.header().typ.as_deref() != Some("passport") {
+            return Err(form("typ is not passport"));
+        }
+        let claims =
+            json::object(jws.payload()).ok_or(form("the claims are not a JSON object, or repeat a name"))?;
+        let orig = one_identity(claims.get("orig")).ok_or(form("orig is not one tn or one uri"))?;
+        let dest = identities(claims.get("dest")).ok_or(form("dest is not lists of tn or uri"))?;
+        let iat = claims.get("iat").and_then(numeric_date).ok_or(form("iat is not a number"))?;
+        let ppt = match jws.header().ppt.as_deref() {
+            None => Ppt::Base,
+            Some("shaken") => shaken(&claims).ok_or(form("shaken without attest and origid"))?,
+            Some("div") => {
+                Ppt::Div { div: one_identity(claims.get("div")).ok_or(form("div is not one tn or one uri"))? }
+            }
+            // RFC 8225 8.1: a verifier that does not know the extension must not go by the rest.
+            Some(_) => return Err(form("ppt is neither shaken nor div")),
+        };
+        Ok(Self { jws, orig, dest, iat, ppt })
+    }
+
+    /// The caller.
+    pub fn orig(&self) -> &Identity {
+        &self.orig
+    }
+
+    /// The callees.
+    pub fn dest(&self) -> &[Identity] {
+        &self.dest
+    }
+
+    /// The extension.
+    pub fn ppt(&self) -> &Ppt {
+        &self.ppt
+    }
+
+    /// When it was made, in seconds since 1970.
+    pub fn iat(&self) -> u64 {
+        self.iat
+    }
+
+    /// The first moment at which no server takes it any more.
+    pub fn forgotten(&self) -> Timestamp {
+        Timestamp::from_millis((self.iat + WINDOW.as_secs() + 1) * 1000)
+    }
+
+    /// What names this PASSporT among all that were used.
+    pub fn replay_key(&self) -> [u8; 32] {
+        // ECDSA signatures are malleable: with (r, s) also (r, n − s) verifies. So s stays out of the hash.
+        let r = self.jws.signature().get(..32).unwrap_or_default();
+        sha256(&[self.jws.signing_input().as_bytes(), b".", r].concat())
+    }
+
+    /// Checks, in this order: signature, number covered, `dest`, `iat`. Replay is `ReplayGuard`'s, afterwards.
+    pub fn check(
+        &self,
+        trust: &PassportTrust,
+        destination: &Identity,
+        now: Timestamp,
+    ) -> Result<Verification, PassportError> {
+        self.check_signer(trust)?;
+        if !self.dest.contains(destination) {
+            return Err(PassportError::Dest);
+        }
+        if now.as_secs().abs_diff(self.iat) > WINDOW.as_secs() {
+            return Err(PassportError::Stale);
+        }
+        let (attest, origid) = match &self.ppt {
+            Ppt::Shaken { attest, origid } => (Some(*attest), Some(origid.clone())),
+            Ppt::Base | Ppt::Div { .. } => (None, None),
+        };
+        Ok(Verification { status: VerificationStatus::Verified, attest, origid })
+    }
+
+    /// Makes a PASSporT, in the canonical serialisation of RFC 8225 9.
+    pub fn sign(
+        key: &SigningKey,
+        orig: &Identity,
+        dest: &Identity,
+        ppt: &Ppt,
+        now: Timestamp,
+    ) -> Result<String, KeyError> {
+        let mut claims = Claims { iat: now.as_secs(), orig: orig.to_json(), ..Claims::default() };
+        match dest.uri() {
+            Some(uri) => claims.dest.uri.push(uri),
+            None => claims.dest.tn.extend(dest.tn().map(str::to_owned)),
+        }
+        let ppt = match ppt {
+            Ppt::Base => None,
+            Ppt::Shaken { attest, origid } => {
+                claims.attest = Some(*attest);
+                claims.origid = Some(origid.clone());
+                Some("shaken")
+            }
+            Ppt::Div { div } => {
+                claims.div = Some(div.to_json());
+                Some("div")
+            }
+        };
+        jws::sign(key, &SignedHeader { alg: "ES256", kid: key.kid(), ppt, typ: "passport" }, &claims)
+    }
+
+    /// A signer must both have made the signature and cover `orig`. A certificate chain (`x5c`) checked
+    /// against an anchor, with its TNAuthList, is one more signer to look at here.
+    fn check_signer(&self, trust: &PassportTrust) -> Result<(), PassportError> {
+        let mut signed = false;
+        for signer in &trust.signers {
+            if self.jws.verify(&signer.keys).is_ok() {
+                signed = true;
+                if self.orig.is_covered_by(&signer.numbers) {
+                    return Ok(());
+                }
+            }
+        }
+        Err(if signed { PassportError::Orig } else { PassportError::Signature })
+    }
+}
+
+/// Members in lexicographic order (RFC 8225 9.1).
+#[derive(Serialize)]
+struct SignedHeader<'a> {
+    alg: &'static str,
+    kid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ppt: Option<&'static str>,
+    typ: &'static str,
+}
+
+/// Members in lexicographic order (RFC 8225 9.1).
+#[derive(Default, Serialize)]
+struct Claims {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attest: Option<Attest>,
+    dest: Dest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    div: Option<Value>,
+    iat: u64,
+    orig: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origid: Option<String>,
+}
+
+#[derive(Default, Serialize)]
+struct Dest {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tn: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    uri: Vec<String>,
+}
+
+/// `{"tn": "…"}` or `{"uri": "…"}`, and exactly one of them.
+fn one_identity(value: Option<&Value>) -> Option<Identity> {
+    let object = value?.as_object()?;
+    match (object.get("tn"), object.get("uri")) {
+        (Some(tn), None) => Identity::from_tn(tn.as_str()?),
+        (None, Some(uri)) => Identity::from_uri(uri.as_str()?),
+        _ => None,
+    }
+}
+
+/// `{"tn": […], "uri": […]}`, at least one identity in all.
+fn identities(value: Option<&Value>) -> Option<Vec<Identity>> {
+    let object = value?.as_object()?;
+    let read = |name: &str, parse: fn(&str) -> Option<Identity>| match object.get(name) {
+        None => Some(Vec::new()),
+        Some(list) => list.as_array()?.iter().map(|item| parse(item.as_str()?)).collect::<Option<Vec<_>>>(),
+    };
+    let mut all = read("tn", Identity::from_tn)?;
+    all.extend(read("uri", Identity::from_uri)?);
+    (1..=MAX_DEST).contains(&all.len()).then_some(all)
+}
+
+fn shaken(claims: &Map<String, Value>) -> Option<Ppt> {
+    let attest = serde_json::from_value(claims.get("attest")?.clone()).ok()?;
+    let origid = claims.get("origid")?.as_str().filter(|id| (1..=128).contains(&id.len()))?.to_owned();
+    Some(Ppt::Shaken { attest, origid })
+}

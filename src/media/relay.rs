@@ -1,1 +1,420 @@
-//! To be written.
+//! One leg's part in the relay, without sockets: what arrives from its client is checked, noted and
+//! acknowledged; what goes to its client is numbered on, widened where needed, and noted.
+//!
+//! A chunk goes from the [`Port`] of the leg that it came from to the one of the leg that hears it; no port
+//! knows another.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::ledger::{Receiver, Sender, Verdict};
+use super::quality::{Impairment, Quality, StreamReport};
+use crate::protocol::ack::{Ack, NeedWhole, Nonce};
+use crate::protocol::chunk::{Chunk, ControlType, Kind, MediaHeader, Rewrite, encode, rewrite};
+use crate::protocol::codec::PayloadType;
+use crate::protocol::directive::Directives;
+use crate::protocol::id::{HandlerKey, LegId};
+
+/// wire §4 `directives`: the previous ones are still taken for 2 s.
+const GRACE: Duration = Duration::from_secs(2);
+/// Streams that one leg may have in one direction, all its devices together.
+const MAX_STREAMS: usize = 64;
+
+/// Where a stream comes from; when this changes, its numbers start anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The leg.
+    pub leg: LegId,
+    /// The device.
+    pub handler: HandlerKey,
+}
+
+/// What was counted instead of passed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// No chunk at all, or one that is malformed.
+    pub garbage: u64,
+    /// For a stream that no directive names.
+    pub unnamed: u64,
+    /// Seen already, or too old.
+    pub repeated: u64,
+    /// Truncated with nothing to expand it against.
+    pub unexpandable: u64,
+    /// From a device that doesn't carry the call, or while nobody may hear.
+    pub unheard: u64,
+}
+
+/// What is to happen with something that arrived.
+#[derive(Debug, PartialEq)]
+pub enum Arrival<'a> {
+    /// Nothing more.
+    Done,
+    /// Send this back to where it came from.
+    Reply,
+    /// Pass it on to the leg that hears this one.
+    Media(Relayed<'a>),
+}
+
+/// A media chunk on its way through the server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relayed<'a> {
+    /// The chunk as it came.
+    pub chunk: Chunk<'a>,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// Its whole sequence number.
+    pub seq: u64,
+    /// Its whole timestamp.
+    pub timestamp: u64,
+    /// Whether its sender began anew.
+    pub reset: bool,
+}
+
+#[derive(Debug)]
+struct Inbound {
+    handler: HandlerKey,
+    ids: (u8, u8),
+    receiver: Receiver,
+    quality: Quality,
+    payload_type: u64,
+}
+
+#[derive(Debug)]
+struct Outbound {
+    ids: (u8, u8),
+    sender: Sender,
+    origin: Option<Origin>,
+    /// What is added to the origin's numbers, so that the stream goes on where it was.
+    shift: (i64, i64),
+    newest: Option<(u64, u64)>,
+    newest_at: Duration,
+}
+
+/// One leg's media.
+#[derive(Debug, Default)]
+pub struct Port {
+    sends: Directives,
+    sent_before: Option<(Directives, Duration)>,
+    receives: Directives,
+    speaker: Option<HandlerKey>,
+    heard: bool,
+    inbound: Vec<Inbound>,
+    outbound: Vec<Outbound>,
+    drops: Drops,
+}
+
+impl Port {
+    /// What the call wants from now on.
+    pub fn plan(
+        &mut self,
+        now: Duration,
+        sends: Directives,
+        receives: Directives,
+        speaker: Option<HandlerKey>,
+        heard: bool,
+    ) {
+        if sends != self.sends {
+            let before = std::mem::replace(&mut self.sends, sends);
+            self.sent_before = Some((before, now + GRACE));
+        }
+        if receives != self.receives {
+            // wire §5 "Truncation": whole again on a new codec; the far side may have lost its place.
+            self.receives = receives;
+            self.outbound.iter_mut().for_each(|o| o.sender.reset());
+        }
+        self.speaker = speaker;
+        self.heard = heard;
+    }
+
+    /// A device opened a new path: its numbers go out whole until it acknowledges them there.
+    pub fn path_opened(&mut self) {
+        self.outbound.iter_mut().for_each(|o| o.sender.reset());
+    }
+
+    /// What was dropped so far.
+    pub fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    /// What the leg's client may be sent.
+    pub fn receives(&self) -> &Directives {
+        &self.receives
+    }
+
+    fn named(&self, now: Duration, source: u8, sink: u8) -> bool {
+        let before = self.sent_before.as_ref().filter(|(_, until)| now < *until);
+        self.sends.stream(source, sink).is_some()
+            || before.is_some_and(|(directives, _)| directives.stream(source, sink).is_some())
+    }
+
+    /// Something came from a device of this leg. `reply` takes what is to be sent back.
+    pub fn arrived<'a>(
+        &mut self,
+        now: Duration,
+        from: HandlerKey,
+        bytes: &'a [u8],
+        reply: &mut BytesMut,
+    ) -> Arrival<'a> {
+        let Ok(chunk) = Chunk::parse(bytes) else {
+            self.drops.garbage += 1;
+            return Arrival::Done;
+        };
+        match chunk.kind {
+            Kind::Control(control) => self.control(now, control, chunk.package, reply),
+            Kind::Media => self.media(now, from, chunk, bytes, reply),
+        }
+    }
+
+    fn control<'a>(
+        &mut self,
+        now: Duration,
+        control: ControlType,
+        package: &[u8],
+        reply: &mut BytesMut,
+    ) -> Arrival<'a> {
+        match control {
+            ControlType::Ack => match Ack::parse(package) {
+                Ok(ack) => {
+                    if let Some(out) = self.outbound.iter_mut().find(|o| o.ids == (ack.source, ack.sink)) {
+                        out.sender.on_ack(now, &ack);
+                    }
+                }
+                Err(_) => self.drops.garbage += 1,
+            },
+            ControlType::Probe => match Nonce::new(package) {
+                Ok(nonce) => {
+                    nonce.encode_answer(reply);
+                    return Arrival::Reply;
+                }
+                Err(_) => self.drops.garbage += 1,
+            },
+            ControlType::NeedWhole => match NeedWhole::parse(package) {
+                Ok(need) => {
+                    if let Some(out) = self.outbound.iter_mut().find(|o| o.ids == (need.source, need.sink)) {
+                        out.sender.reset();
+                    }
+                }
+                Err(_) => self.drops.garbage += 1,
+            },
+            // wire: unknown control types are ignored.
+            _ => {}
+        }
+        Arrival::Done
+    }
+
+    fn media<'a>(
+        &mut self,
+        now: Duration,
+        from: HandlerKey,
+        chunk: Chunk<'a>,
+        bytes: &'a [u8],
+        reply: &mut BytesMut,
+    ) -> Arrival<'a> {
+        let ids = (chunk.source, chunk.sink);
+        let (Some(seq), Some(timestamp)) = (chunk.seq, chunk.timestamp) else {
+            self.drops.garbage += 1;
+            return Arrival::Done;
+        };
+        if !self.named(now, ids.0, ids.1) {
+            self.drops.unnamed += 1;
+            return Arrival::Done;
+        }
+        let at = match self.inbound.iter().position(|i| i.handler == from && i.ids == ids) {
+            Some(at) => at,
+            None if self.inbound.len() < MAX_STREAMS => {
+                self.inbound.push(Inbound {
+                    handler: from,
+                    ids,
+                    receiver: Receiver::new(ids.0, ids.1),
+                    quality: Quality::new(Impairment::of(chunk.payload_type)),
+                    payload_type: chunk.payload_type,
+                });
+                self.inbound.len() - 1
+            }
+            None => {
+                self.drops.unnamed += 1;
+                return Arrival::Done;
+            }
+        };
+        let stream = &mut self.inbound[at];
+        if stream.payload_type != chunk.payload_type && chunk.payload_type < 5 {
+            stream.payload_type = chunk.payload_type;
+            stream.quality.set_codec(Impairment::of(chunk.payload_type));
+        }
+        let (seq, timestamp, reset) = match stream.receiver.on_chunk(now, seq, timestamp) {
+            Verdict::Fresh { seq, timestamp } => (seq, timestamp, false),
+            Verdict::Reset { seq, timestamp } => {
+                stream.quality.on_reset();
+                (seq, timestamp, true)
+            }
+            Verdict::Duplicate => {
+                stream.quality.on_duplicate();
+                self.drops.repeated += 1;
+                return Arrival::Done;
+            }
+            Verdict::Stale => {
+                stream.quality.on_late();
+                self.drops.repeated += 1;
+                return Arrival::Done;
+            }
+            Verdict::NeedWhole => {
+                self.drops.unexpandable += 1;
+                if stream.receiver.need_whole_due(now) {
+                    NeedWhole { source: ids.0, sink: ids.1 }.encode(reply);
+                    return Arrival::Reply;
+                }
+                return Arrival::Done;
+            }
+        };
+        stream.quality.on_arrival(now, seq, timestamp);
+        if self.speaker != Some(from) || !self.heard {
+            // wire §5 "Relay": media from the caller before `answered` is acknowledged and dropped.
+            self.drops.unheard += 1;
+            return Arrival::Done;
+        }
+        Arrival::Media(Relayed { chunk, bytes, seq, timestamp, reset })
+    }
+
+    /// Something is to go to this leg's client. True: the chunk may go as it came; false: `out` holds what goes.
+    pub fn departs(
+        &mut self,
+        now: Duration,
+        origin: Origin,
+        media: &Relayed<'_>,
+        out: &mut BytesMut,
+    ) -> Option<bool> {
+        let ids = (media.chunk.source, media.chunk.sink);
+        let stream = self.outbound(ids)?;
+        if stream.origin != Some(origin) || media.reset {
+            stream.take_over(now, origin, media.seq, media.timestamp);
+        }
+        let seq = media.seq.checked_add_signed(stream.shift.0)?;
+        let timestamp = media.timestamp.checked_add_signed(stream.shift.1)?;
+        let whole = stream.sender.on_send_seq(now, seq, timestamp, media.chunk.reference);
+        if stream.newest.is_none_or(|(newest, _)| seq > newest) {
+            stream.newest = Some((seq, timestamp));
+            stream.newest_at = now;
+        }
+        let came_whole = |wire: Option<crate::protocol::chunk::Wire>| wire.is_some_and(|w| w.is_whole());
+        let widen = whole && !(came_whole(media.chunk.seq) && came_whole(media.chunk.timestamp));
+        if stream.shift == (0, 0) && !widen {
+            return Some(true);
+        }
+        let new =
+            Rewrite { seq: Some((seq, whole)), timestamp: Some((timestamp, whole)), ..Rewrite::default() };
+        rewrite(&media.chunk, &new, out);
+        Some(false)
+    }
+
+    fn outbound(&mut self, ids: (u8, u8)) -> Option<&mut Outbound> {
+        if let Some(at) = self.outbound.iter().position(|o| o.ids == ids) {
+            return self.outbound.get_mut(at);
+        }
+        if self.outbound.len() >= MAX_STREAMS {
+            return None;
+        }
+        self.outbound.push(Outbound {
+            ids,
+            sender: Sender::new(),
+            origin: None,
+            shift: (0, 0),
+            newest: None,
+            newest_at: Duration::ZERO,
+        });
+        self.outbound.last_mut()
+    }
+
+    /// A chunk that the server makes itself, in the audio stream: a digit as telephone-event.
+    pub fn insert(
+        &mut self,
+        now: Duration,
+        payload_type: u64,
+        timestamp: Option<u64>,
+        payload: &[u8],
+        out: &mut BytesMut,
+    ) -> Option<u64> {
+        let audio = self.receives.audio()?;
+        let ids = (audio.source, audio.sink);
+        let stream = self.outbound(ids)?;
+        let (newest, at) = stream.newest.unwrap_or((0, 0));
+        let began = stream.newest.is_some();
+        let seq = if began { newest + 1 } else { 0 };
+        let timestamp = timestamp.unwrap_or(at + (now - stream.newest_at).as_millis() as u64);
+        stream.shift.0 += i64::from(began);
+        stream.newest = Some((seq, at.max(timestamp)));
+        stream.newest_at = now;
+        let whole = stream.sender.on_send_seq(now, seq, timestamp, false);
+        let (source, sink) = ids;
+        let header =
+            MediaHeader { seq, timestamp, whole, payload_type, source, sink, ..MediaHeader::default() };
+        encode(&header, payload, out);
+        Some(timestamp)
+    }
+
+    /// The acks that are due towards a device, each appended by `send`.
+    pub fn acks(&mut self, now: Duration, to: HandlerKey, mut send: impl FnMut(&[u8])) {
+        for stream in self.inbound.iter_mut().filter(|i| i.handler == to && i.receiver.ack_due(now)) {
+            if let Some(ack) = stream.receiver.ack(now) {
+                let mut out = BytesMut::with_capacity(32);
+                ack.encode(&mut out);
+                send(&out);
+            }
+        }
+    }
+
+    /// The acks of all that came from a device since the last one, due or not.
+    pub fn acks_now(&mut self, now: Duration, to: HandlerKey, mut send: impl FnMut(&[u8])) {
+        for stream in self.inbound.iter_mut().filter(|i| i.handler == to) {
+            if let Some(ack) = stream.receiver.ack_now(now) {
+                let mut out = BytesMut::with_capacity(32);
+                ack.encode(&mut out);
+                send(&out);
+            }
+        }
+    }
+
+    /// Whether digits go to this leg as chunks of that stream.
+    pub fn takes_digits(&self, source: u8, sink: u8) -> bool {
+        self.receives.stream(source, sink).is_some_and(|s| s.allows(PayloadType::TELEPHONE_EVENT))
+    }
+
+    /// The devices towards which an ack is due.
+    pub fn acks_due(&self, now: Duration) -> Option<HandlerKey> {
+        self.inbound.iter().find(|i| i.receiver.ack_due(now)).map(|i| i.handler)
+    }
+
+    /// How the leg's streams fare: those that come, as measured here; those that go, as acknowledged.
+    pub fn reports(&self) -> Vec<StreamReport> {
+        let rtt = self.outbound.iter().find_map(|o| o.sender.rtt());
+        let mut reports: Vec<StreamReport> = Vec::new();
+        for stream in &self.inbound {
+            let mut quality = stream.quality.clone();
+            if let Some(rtt) = rtt {
+                quality.set_rtt(rtt);
+            }
+            let received = quality.report(stream.ids.0, stream.ids.1, 0);
+            reports.push(StreamReport { sent: received.received + received.lost, ..received });
+        }
+        reports
+    }
+
+    /// What went to the leg's client, and what of it was acknowledged.
+    pub fn sent(&self) -> impl Iterator<Item = ((u8, u8), super::ledger::Counts)> + '_ {
+        self.outbound.iter().map(|o| (o.ids, o.sender.counts()))
+    }
+}
+
+impl Outbound {
+    /// wire §5 "Relay": on handler change sequence and timestamp are rebased into one continuous stream.
+    fn take_over(&mut self, now: Duration, origin: Origin, seq: u64, timestamp: u64) {
+        self.origin = Some(origin);
+        if let Some((newest_seq, newest_timestamp)) = self.newest {
+            let passed = (now - self.newest_at).as_millis() as u64;
+            let difference = |wanted: u64, given: u64| wanted as i64 - given as i64;
+            self.shift =
+                (difference(newest_seq + 1, seq), difference(newest_timestamp + passed.max(1), timestamp));
+            self.sender.reset();
+        }
+    }
+}

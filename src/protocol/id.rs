@@ -79,7 +79,9 @@ impl FromStr for TgId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if text.is_empty() || text.len() > 64 || !text.chars().all(ok) || text.starts_with('.') {
-            return Err("a TG's name is 1 to 64 letters, digits, '-', '_' or '.', not starting with '.'".into());
+            return Err(
+                "a TG's name is 1 to 64 letters, digits, '-', '_' or '.', not starting with '.'".into()
+            );
         }
         Ok(Self(text.to_owned()))
     }

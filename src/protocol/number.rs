@@ -66,7 +66,9 @@ impl FromStr for Number {
             };
         }
         if local.is_empty() || local.len() > 64 || !local.bytes().all(is_local) {
-            return Err(BadNumber("what precedes '@' is 1 to 64 letters, digits or any of .!#$%&'*+/=?^_`{|}~-"));
+            return Err(BadNumber(
+                "what precedes '@' is 1 to 64 letters, digits or any of .!#$%&'*+/=?^_`{|}~-",
+            ));
         }
         Ok(Self::Address { local: local.to_owned(), domain })
     }
@@ -162,7 +164,9 @@ impl Pattern {
             None => (false, text),
         };
         if body.is_empty() || body.len() > 320 || body.matches('*').count() > 1 {
-            return Err(BadNumber("a destination is a number with at most one '*': \"*\", \"+1*\", \"!+1900*\""));
+            return Err(BadNumber(
+                "a destination is a number with at most one '*': \"*\", \"+1*\", \"!+1900*\"",
+            ));
         }
         let body = body.to_ascii_lowercase();
         Ok(match body.split_once('*') {
@@ -231,8 +235,20 @@ mod tests {
     #[test]
     fn what_is_no_number_is_refused() {
         for bad in [
-            "", "+", "+0123456", "+1234567890123456", "+1408 555", "14085551000", "a@", "@b", "a@b@c", "a b@c",
-            "a@-b.com", "a@b..c", "+14085551000@example.com extra", "\u{0661}@example.com",
+            "",
+            "+",
+            "+0123456",
+            "+1234567890123456",
+            "+1408 555",
+            "14085551000",
+            "a@",
+            "@b",
+            "a@b@c",
+            "a b@c",
+            "a@-b.com",
+            "a@b..c",
+            "+14085551000@example.com extra",
+            "\u{0661}@example.com",
         ] {
             assert!(bad.parse::<Number>().is_err(), "{bad}");
         }

@@ -21,7 +21,7 @@ pub enum ReadError {
 }
 
 /// wire §4: a reader takes at most 64 KiB an event.
-pub const MAX_EVENT: usize = 64 * 1024;
+pub(super) const MAX_EVENT: usize = 64 * 1024;
 /// wire §4: nests at most 16 deep.
 const MAX_DEPTH: usize = 16;
 

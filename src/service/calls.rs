@@ -1,0 +1,367 @@
+//! Finding calls and placing them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, RwLock};
+
+use ring::digest;
+use tokio::task::AbortHandle;
+
+use super::actor::{Actor, CallHandle, record, routed};
+use super::idempotency::Used;
+use super::registry::Handler;
+use super::{Service, lock, read, write};
+use crate::call::{Call, Caller, Leg, NewLeg, Purpose, Tapped};
+use crate::clock;
+use crate::identity::canonical::Identity;
+use crate::identity::passport::{Passport, PassportError};
+use crate::identity::principal::Principal;
+use crate::protocol::directive::common_media;
+use crate::protocol::id::{CallId, HandlerKey, LegId, TgId};
+use crate::protocol::number::Number;
+use crate::protocol::problem::{Code, Problem};
+use crate::protocol::resource::CallRequest;
+use crate::store::{Table, Write};
+
+/// Which call a leg belongs to, and whose it is.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    inner: RwLock<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    legs: HashMap<LegId, (CallHandle, TgId, String)>,
+    live: HashMap<String, HashSet<LegId>>,
+    owners: HashMap<CallId, AbortHandle>,
+    live_legs: usize,
+}
+
+impl Directory {
+    pub(crate) fn insert(&self, leg: &Leg, calls: &CallHandle) {
+        self.add(leg.id, &leg.tg, &leg.user, calls);
+    }
+
+    /// A leg that its call is about to have.
+    pub(crate) fn expect(&self, leg: &NewLeg, calls: &CallHandle) {
+        self.add(leg.id, &leg.tg, &leg.user, calls);
+    }
+
+    fn add(&self, id: LegId, tg: &TgId, user: &str, calls: &CallHandle) {
+        let mut inner = write(&self.inner);
+        inner.legs.insert(id, (calls.clone(), tg.clone(), user.to_owned()));
+        if inner.live.entry(user.to_owned()).or_default().insert(id) {
+            inner.live_legs += 1;
+        }
+    }
+
+    pub(crate) fn own(&self, id: CallId, task: AbortHandle) {
+        write(&self.inner).owners.insert(id, task);
+    }
+
+    pub(crate) fn ended(&self, leg: LegId) {
+        let mut inner = write(&self.inner);
+        let Some((_, _, user)) = inner.legs.get(&leg) else { return };
+        let user = user.clone();
+        if let Some(live) = inner.live.get_mut(&user) {
+            let was = live.remove(&leg);
+            if live.is_empty() {
+                inner.live.remove(&user);
+            }
+            inner.live_legs -= usize::from(was);
+        }
+    }
+
+    pub(crate) fn forget(&self, call: &Call) {
+        call.legs().for_each(|leg| self.ended(leg.id));
+        let mut inner = write(&self.inner);
+        for leg in call.legs() {
+            inner.legs.remove(&leg.id);
+        }
+        inner.owners.remove(&call.id);
+    }
+
+    pub(crate) fn get(&self, leg: LegId) -> Option<CallHandle> {
+        read(&self.inner).legs.get(&leg).map(|(calls, _, _)| calls.clone())
+    }
+
+    fn of_user(&self, user: &str) -> Vec<LegId> {
+        read(&self.inner).live.get(user).into_iter().flatten().copied().collect()
+    }
+
+    fn counts(&self, user: &str) -> (usize, usize) {
+        let inner = read(&self.inner);
+        (inner.live.get(user).map_or(0, HashSet::len), inner.live_legs)
+    }
+
+    pub(crate) fn all(&self) -> Vec<CallHandle> {
+        let inner = read(&self.inner);
+        let mut seen = HashSet::new();
+        inner.legs.values().filter(|(c, _, _)| seen.insert(c.id)).map(|(c, _, _)| c.clone()).collect()
+    }
+
+    pub(crate) fn abort_all(&self) {
+        read(&self.inner).owners.values().for_each(AbortHandle::abort);
+    }
+}
+
+impl Service {
+    /// A user's leg, as its URI names it. Others' legs are as if they were not there.
+    pub fn leg(&self, user: &str, tg: &TgId, leg: LegId) -> Result<CallHandle, Problem> {
+        let inner = read(&self.directory.inner);
+        match inner.legs.get(&leg) {
+            Some((calls, at, of)) if at == tg && of == user => Ok(calls.clone()),
+            _ => Err(Problem::new(Code::NotFound, "there is no such call")),
+        }
+    }
+
+    /// A user's live legs.
+    pub fn live_legs(&self, user: &str) -> Vec<(LegId, CallHandle)> {
+        let legs = self.directory.of_user(user);
+        legs.into_iter().filter_map(|leg| Some((leg, self.directory.get(leg)?))).collect()
+    }
+
+    /// Who is called at a number.
+    pub(crate) fn locate(&self, destination: &Number) -> Result<NewLeg, Problem> {
+        let found = self.registry.find(destination);
+        let allowed = |handler: &&Handler| {
+            let inbound = self.settings.tg(handler.tg.as_str()).and_then(|tg| tg.inbound.as_ref());
+            inbound.is_some_and(|inbound| inbound.allow(destination))
+        };
+        let devices: Vec<&Handler> = found.iter().filter(allowed).collect();
+        let Some(first) = devices.first() else {
+            return Err(Problem::new(Code::Unreachable, "nobody is registered at this destination")
+                .field("destination"));
+        };
+        let tap = |h: &&Handler| Tapped { device: h.device(), reached: self.push.reaches(&h.user, h.key) };
+        Ok(NewLeg {
+            id: LegId::random(),
+            tg: first.tg.clone(),
+            user: first.user.clone(),
+            own: destination.clone(),
+            devices: devices.iter().map(tap).collect(),
+            handler: None,
+        })
+    }
+
+    /// `POST …/calls`. A refusal leaves nothing behind.
+    pub async fn place(
+        self: &Arc<Self>,
+        principal: &Principal,
+        tg: &TgId,
+        request: &CallRequest,
+        key: Option<(&str, &[u8])>,
+    ) -> Result<(LegId, CallHandle), Problem> {
+        let user = principal.user().to_string();
+        let Some((key, body)) = key else {
+            return self.place_new(principal, tg, request, None).await;
+        };
+        let slot = self.idempotency.slot(&user, key);
+        let mut slot = slot.lock().await;
+        let hash: String =
+            digest::digest(&digest::SHA256, body).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        if let Some(used) = &*slot {
+            if used.body != hash {
+                return Err(Problem::new(
+                    Code::IdempotencyMismatch,
+                    "this Idempotency-Key was used with another body; take a new key for a new call",
+                )
+                .field("Idempotency-Key"));
+            }
+            let calls = self.directory.get(used.leg);
+            return calls
+                .map(|c| (used.leg, c))
+                .ok_or_else(|| Problem::new(Code::NotFound, "the call is gone"));
+        }
+        let mut used = Used { user, key: key.to_owned(), body: hash, leg: LegId::random() };
+        match self.place_new(principal, tg, request, Some(&mut used)).await {
+            Ok(placed) => {
+                *slot = Some(used);
+                Ok(placed)
+            }
+            Err(problem) => {
+                self.idempotency.forget(&used.user, &used.key);
+                Err(problem)
+            }
+        }
+    }
+
+    async fn place_new(
+        self: &Arc<Self>,
+        principal: &Principal,
+        tg: &TgId,
+        request: &CallRequest,
+        used: Option<&mut Used>,
+    ) -> Result<(LegId, CallHandle), Problem> {
+        let now = clock::now();
+        let user = principal.user().to_string();
+        let to: Number = request.destination.parse().map_err(|e: crate::protocol::number::BadNumber| {
+            Problem::new(Code::BadNumber, e.to_string()).field("destination")
+        })?;
+        let handler = self.calling_handler(&user, tg, request.handler.as_deref())?;
+        let (passport, from, caller) = self.check_passport(principal, &to, &request.passport)?;
+        let outbound = self.settings.tg(tg.as_str()).map(|t| &t.destinations);
+        if !outbound.is_some_and(|destinations| destinations.allow(&to)) {
+            return Err(Problem::new(
+                Code::DestinationNotAllowed,
+                "this TG takes no calls to that destination; its description lists `destinations`",
+            )
+            .field("destination"));
+        }
+        let (mine, all) = self.directory.counts(&user);
+        if mine >= self.settings.calls_per_user {
+            return Err(Problem::new(
+                Code::TooMany,
+                format!("a user has at most {} calls at once", self.settings.calls_per_user),
+            ));
+        }
+        if all / 2 >= self.settings.calls {
+            return Err(Problem::new(Code::Overloaded, "the server has as many calls as it takes"));
+        }
+        let callee = self.locate(&to)?;
+        if let Some(handler) = &handler {
+            let fits = |t: &Tapped| common_media(&handler.advertisement, &t.device.advertisement);
+            if !callee.devices.iter().any(fits) {
+                return Err(Problem::new(
+                    Code::NoCommonCodec,
+                    "this handler shares no codec with any device of the destination",
+                )
+                .field("handler"));
+            }
+        }
+        lock(&self.replay).spend(&passport, now).map_err(refused)?;
+        let third_party = handler.is_none();
+        let devices = match &handler {
+            Some(handler) => vec![Tapped { device: handler.device(), reached: true }],
+            None => self.tapped(&user, tg),
+        };
+        let leg = NewLeg {
+            id: LegId::random(),
+            tg: tg.clone(),
+            user,
+            own: from,
+            devices,
+            handler: handler.map(|h| h.key),
+        };
+        let id = leg.id;
+        let mut call = Call::place(now, CallId::random(), self.settings.timing, leg, to, caller);
+        if !third_party && call.handle(now, routed(Purpose::Place, callee)).is_err() {
+            return Err(Problem::new(Code::Internal, "a new call refused its callee"));
+        }
+        call.take_changed();
+        let used = used.map(|used| {
+            used.leg = id;
+            used.clone()
+        });
+        let replay = replay_key(&passport);
+        let seen = passport.forgotten().as_millis().to_string();
+        let writes =
+            vec![record(&call, used.as_ref(), Some(&replay))?, Write::put(Table::Meta, replay.clone(), seen)];
+        self.store.0.write(writes).await?;
+        Ok((id, Actor::start(self, call, used, Some(replay))))
+    }
+
+    fn tapped(&self, user: &str, tg: &TgId) -> Vec<Tapped> {
+        let list = self.registry.list(user, tg);
+        list.iter().map(|h| Tapped { device: h.device(), reached: self.push.reaches(user, h.key) }).collect()
+    }
+
+    fn calling_handler(
+        &self,
+        user: &str,
+        tg: &TgId,
+        named: Option<&str>,
+    ) -> Result<Option<Handler>, Problem> {
+        let no_such = || {
+            Problem::new(Code::NoSuchHandler, "register a handler on this TG first and name it by its URI")
+                .field("handler")
+        };
+        named.map(|named| self.registry.resolve(user, tg, named).ok_or_else(no_such)).transpose()
+    }
+
+    fn check_passport(
+        &self,
+        principal: &Principal,
+        to: &Number,
+        text: &str,
+    ) -> Result<(Passport, Number, Caller), Problem> {
+        let passport = Passport::parse(text).map_err(refused)?;
+        let destination = Identity::from_number(&to.to_string())
+            .ok_or_else(|| Problem::new(Code::BadNumber, "no PASSporT can name this").field("destination"))?;
+        let verdict =
+            passport.check(&self.settings.passports, &destination, clock::now()).map_err(refused)?;
+        let orig = passport.orig().to_number();
+        let Some(from) = orig.and_then(|text| text.parse::<Number>().ok()) else {
+            return Err(
+                Problem::new(Code::PassportForm, "`orig` names no number or address").field("passport")
+            );
+        };
+        if !principal.may_use_number(&from.to_string()) {
+            return Err(Problem::new(
+                Code::NumberNotAllowed,
+                "this token may not call from the PASSporT's `orig`; the TG's description lists `numbers`",
+            )
+            .field("passport"));
+        }
+        let verification = serde_json::to_value(&verdict).unwrap_or_default();
+        Ok((passport, from, Caller { passport: text.to_owned(), verification }))
+    }
+
+    /// Whether a handler may act on a leg: any of the leg's user's devices may.
+    pub fn acting_handler(&self, user: &str, tg: &TgId, named: &str) -> Result<Handler, Problem> {
+        self.registry.resolve(user, tg, named).ok_or_else(|| {
+            Problem::new(Code::NoSuchHandler, "this user has no such handler").field("handler")
+        })
+    }
+
+    /// Tells all live calls to move: this server is going away.
+    pub async fn drain(&self) {
+        for calls in self.directory.all() {
+            if let Err(problem) = calls.input(crate::call::Input::Migrate).await {
+                tracing::debug!(code = problem.code.as_str(), "a call could not be told to migrate");
+            }
+        }
+    }
+
+    /// A device whose description changed, to all of its user's live calls.
+    pub async fn handler_changed(&self, handler: &Handler) {
+        for (_, calls) in self.live_legs(&handler.user) {
+            let _ = calls.input(crate::call::Input::Changed { device: handler.device() }).await;
+        }
+    }
+
+    /// Every call that rings for a device's user: told to a device whose push channel has just opened.
+    pub async fn ringing(
+        &self,
+        user: &str,
+        handler: Option<HandlerKey>,
+    ) -> Vec<crate::protocol::resource::Tap> {
+        use crate::protocol::event::State;
+        use crate::protocol::resource::{CallDirection, Tap, TapReason, call_path};
+        let device = handler.and_then(|key| self.registry.list_all(user).into_iter().find(|h| h.key == key));
+        let mut taps = Vec::new();
+        for (leg, calls) in self.live_legs(user) {
+            let Ok(view) = calls.view(leg, None).await else { continue };
+            let reason = match (view.state, view.direction) {
+                (State::Proceeding | State::Alerting, CallDirection::Inbound) => TapReason::Incoming,
+                (State::Proceeding, CallDirection::Outbound) if view.handler.is_none() => TapReason::Outgoing,
+                _ => continue,
+            };
+            if let Some(device) = &device {
+                let device = Tapped { device: device.device(), reached: true };
+                let _ = calls.input(crate::call::Input::Reached { leg, device }).await;
+            }
+            taps.push(Tap { call: call_path(&view.tg, leg), reason });
+        }
+        taps
+    }
+}
+
+fn replay_key(passport: &Passport) -> String {
+    let hex: String = passport.replay_key().iter().map(|b| format!("{b:02x}")).collect();
+    format!("replay:{hex}")
+}
+
+fn refused(error: PassportError) -> Problem {
+    let code = Code::ALL.iter().copied().find(|c| c.as_str() == error.code()).unwrap_or(Code::PassportForm);
+    Problem::new(code, error.to_string()).field("passport")
+}

@@ -1,0 +1,326 @@
+//! Media ports: where a leg's media comes in and goes out. Chunks go from port to port on the task that
+//! received them; a port's lock is held for one chunk, and never two at once.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+
+use super::actor::Command;
+use super::{dtmf, lock, read, write};
+use crate::call::MediaPlan;
+use crate::clock;
+use crate::media::ledger::Counts;
+use crate::media::quality::StreamReport;
+use crate::media::relay::{Arrival, Drops, Origin, Port, Relayed};
+use crate::protocol::codec::PayloadType;
+use crate::protocol::id::{HandlerKey, LegId};
+
+/// wire §5 "Where chunks go": the session is used if it answered within the last second.
+const FRESH: Duration = Duration::from_secs(1);
+/// How often ports are looked at for acks that no media took along.
+const TICK: Duration = Duration::from_millis(25);
+
+/// A way to a device: a WebTransport session or its byways.
+pub trait MediaPath: Send + Sync {
+    /// Sends a chunk now, or drops it; false: nothing is open to send it on.
+    fn send(&self, chunk: &[u8]) -> bool;
+    /// The call is over, or another path took this one's place.
+    fn close(&self, reason: &str);
+    /// Whether it is a session.
+    fn is_session(&self) -> bool;
+}
+
+struct Attachment {
+    id: u64,
+    handler: HandlerKey,
+    path: Arc<dyn MediaPath>,
+    heard: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    port: Port,
+    peer: Option<Arc<LegPort>>,
+    listener: Option<HandlerKey>,
+    paths: Vec<Attachment>,
+    calls: Option<mpsc::WeakSender<Command>>,
+    digits: dtmf::Detector,
+    panicked: Duration,
+}
+
+/// One leg's media port.
+pub struct LegPort {
+    leg: LegId,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for LegPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LegPort").field(&self.leg).finish()
+    }
+}
+
+/// All media ports.
+#[derive(Debug, Default)]
+pub struct Ports {
+    legs: RwLock<HashMap<LegId, Arc<LegPort>>>,
+    next: AtomicU64,
+}
+
+impl Ports {
+    /// A leg's port, while the leg lives.
+    pub fn get(&self, leg: LegId) -> Option<Arc<LegPort>> {
+        read(&self.legs).get(&leg).cloned()
+    }
+
+    /// Does what a call wants of its legs' media.
+    pub(crate) fn apply(&self, plan: MediaPlan, calls: &mpsc::WeakSender<Command>) {
+        let now = clock::elapsed();
+        for part in &plan.legs {
+            if part.over {
+                let gone = write(&self.legs).remove(&part.leg);
+                if let Some(port) = gone {
+                    port.over();
+                }
+                continue;
+            }
+            let fresh = || Arc::new(LegPort { leg: part.leg, state: Mutex::default() });
+            let port = write(&self.legs).entry(part.leg).or_insert_with(fresh).clone();
+            lock(&port.state).calls = Some(calls.clone());
+        }
+        for part in plan.legs.into_iter().filter(|p| !p.over) {
+            let (Some(port), peer) = (self.get(part.leg), part.peer.and_then(|leg| self.get(leg))) else {
+                continue;
+            };
+            let mut state = lock(&port.state);
+            state.port.plan(now, part.sends, part.receives, part.speaker, peer.is_some());
+            state.peer = peer;
+            state.listener = part.listener;
+        }
+    }
+
+    /// A name for a new path.
+    fn name(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Opens a path from a device; a session takes the place of the device's earlier one.
+    pub fn open(&self, port: &Arc<LegPort>, handler: HandlerKey, path: Arc<dyn MediaPath>) -> Entrance {
+        let id = self.name();
+        let mut state = lock(&port.state);
+        let same = |a: &Attachment| a.handler == handler && a.path.is_session() == path.is_session();
+        let (old, kept) = std::mem::take(&mut state.paths).into_iter().partition(same);
+        state.paths = kept;
+        state.paths.push(Attachment { id, handler, path: path.clone(), heard: clock::elapsed() });
+        state.port.path_opened();
+        drop(state);
+        let old: Vec<Attachment> = old;
+        old.iter().for_each(|a| a.path.close("another session of this handler took its place"));
+        Entrance { port: Arc::downgrade(port), id, handler, path }
+    }
+
+    /// Sends the acks that no media took along; runs until it is aborted.
+    pub(crate) async fn tick(ports: Weak<Self>) {
+        let mut interval = tokio::time::interval(TICK);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let Some(ports) = ports.upgrade() else { return };
+            let all: Vec<_> = read(&ports.legs).values().cloned().collect();
+            let now = clock::elapsed();
+            all.iter().for_each(|port| port.acknowledge(now));
+        }
+    }
+}
+
+/// What came in on one path.
+#[derive(Clone)]
+pub struct Entrance {
+    port: Weak<LegPort>,
+    id: u64,
+    handler: HandlerKey,
+    path: Arc<dyn MediaPath>,
+}
+
+impl std::fmt::Debug for Entrance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Entrance").field(&self.id).finish()
+    }
+}
+
+impl Entrance {
+    /// A chunk came. False: the leg is gone.
+    pub fn arrived(&self, bytes: &[u8]) -> bool {
+        let Some(port) = self.port.upgrade() else { return false };
+        let now = clock::elapsed();
+        let mut reply = BytesMut::new();
+        let mut state = lock(&port.state);
+        if let Some(attachment) = state.paths.iter_mut().find(|a| a.id == self.id) {
+            attachment.heard = now;
+        }
+        let arrival = state.port.arrived(now, self.handler, bytes, &mut reply);
+        let peer = match &arrival {
+            Arrival::Media(_) => state.peer.clone(),
+            Arrival::Done | Arrival::Reply => None,
+        };
+        drop(state);
+        match (arrival, peer) {
+            (Arrival::Reply, _) => {
+                self.path.send(&reply);
+            }
+            (Arrival::Media(media), Some(peer)) => {
+                peer.deliver(now, Origin { leg: port.leg, handler: self.handler }, &media, &port);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// The path is gone.
+    pub fn closed(&self) {
+        if let Some(port) = self.port.upgrade() {
+            lock(&port.state).paths.retain(|a| a.id != self.id);
+        }
+    }
+
+    /// The acks of what this device sent, due or not: a byway's answer carries them.
+    pub fn acks_now(&self, send: impl FnMut(&[u8])) {
+        if let Some(port) = self.port.upgrade() {
+            lock(&port.state).port.acks_now(clock::elapsed(), self.handler, send);
+        }
+    }
+}
+
+impl State {
+    /// The best path to each device that listens.
+    fn outlets(&self, now: Duration) -> impl Iterator<Item = (HandlerKey, &Arc<dyn MediaPath>)> {
+        let listens = move |a: &&Attachment| self.listener.is_none_or(|l| l == a.handler);
+        self.paths.iter().filter(listens).filter(move |a| self.is_best(now, a)).map(|a| (a.handler, &a.path))
+    }
+
+    /// A session that was heard lately, else byways that were, else whichever was heard last.
+    fn is_best(&self, now: Duration, one: &Attachment) -> bool {
+        let rank = |a: &Attachment| {
+            let fresh = now.saturating_sub(a.heard) < FRESH;
+            (fresh && a.path.is_session(), a.heard, a.id)
+        };
+        let mine = rank(one);
+        self.paths.iter().filter(|a| a.handler == one.handler).all(|a| rank(a) <= mine)
+    }
+}
+
+impl LegPort {
+    /// Media from the other leg.
+    fn deliver(self: &Arc<Self>, now: Duration, origin: Origin, media: &Relayed<'_>, from: &Arc<Self>) {
+        let mut out = BytesMut::new();
+        let mut state = lock(&self.state);
+        // wire §4 `dtmf`: where this leg's directives list no telephone-event, a digit goes as an event.
+        if media.chunk.payload_type == u64::from(PayloadType::TELEPHONE_EVENT.0)
+            && !state.port.takes_digits(media.chunk.source, media.chunk.sink)
+        {
+            if let Some((digit, duration)) = state.digits.arrived(media.timestamp, media.chunk.media()) {
+                drop(state);
+                from.tell(Command::digit(from.leg, digit, duration));
+            }
+            return;
+        }
+        let Some(verbatim) = state.port.departs(now, origin, media, &mut out) else { return };
+        state.send(self, now, if verbatim { media.bytes } else { &out });
+    }
+
+    fn over(&self) {
+        let paths = std::mem::take(&mut lock(&self.state).paths);
+        paths.iter().for_each(|a| a.path.close("the call has ended"));
+        lock(&self.state).peer = None;
+    }
+
+    fn tell(&self, command: Command) {
+        let calls = lock(&self.state).calls.as_ref().and_then(mpsc::WeakSender::upgrade);
+        // A full mailbox means a flood of digits or panics: those are the ones to lose.
+        if calls.is_some_and(|calls| calls.try_send(command).is_err()) {
+            tracing::debug!("a call's mailbox is full; a note from its media is lost");
+        }
+    }
+
+    fn acknowledge(&self, now: Duration) {
+        let mut state = lock(&self.state);
+        while let Some(handler) = state.port.acks_due(now) {
+            let State { port, paths, .. } = &mut *state;
+            let newest = paths.iter().filter(|a| a.handler == handler).max_by_key(|a| a.heard);
+            port.acks(now, handler, |ack| {
+                if let Some(path) = newest {
+                    path.path.send(ack);
+                }
+            });
+        }
+    }
+
+    /// How the leg's streams fare: what came from its client, and what went to it.
+    pub fn reports(&self) -> Vec<StreamReport> {
+        lock(&self.state).port.reports()
+    }
+
+    /// What went to the leg's client, by stream.
+    pub fn sent(&self) -> Vec<((u8, u8), Counts)> {
+        lock(&self.state).port.sent().collect()
+    }
+
+    /// What was dropped.
+    pub fn drops(&self) -> Drops {
+        lock(&self.state).port.drops()
+    }
+
+    /// Plays a digit into the audio that goes to this leg; returns once it is over.
+    pub(crate) async fn play_digit(self: Arc<Self>, digit: char, duration: u32) {
+        let mut interval = tokio::time::interval(Duration::from_millis(u64::from(dtmf::STEP)));
+        let mut timestamp = None;
+        for payload in dtmf::payloads(digit, duration) {
+            interval.tick().await;
+            let now = clock::elapsed();
+            let mut out = BytesMut::new();
+            let mut state = lock(&self.state);
+            // RFC 4733 §2.5.1.2: all packets of an event carry the timestamp of its beginning.
+            let kind = u64::from(PayloadType::TELEPHONE_EVENT.0);
+            match state.port.insert(now, kind, timestamp, &payload, &mut out) {
+                Some(at) => timestamp = Some(at),
+                None => return,
+            }
+            state.send(&self, now, &out);
+        }
+    }
+}
+
+impl State {
+    fn send(&mut self, own: &Arc<LegPort>, now: Duration, chunk: &[u8]) {
+        let (mut sent, mut acked) = (false, [None; 4]);
+        let mut some = false;
+        for (at, (handler, path)) in self.outlets(now).enumerate() {
+            some = true;
+            sent |= path.send(chunk);
+            if let Some(slot) = acked.get_mut(at) {
+                *slot = Some(handler);
+            }
+        }
+        // wire §5 "Ack": every 100 ms while media flows, alone or beside media.
+        for handler in acked.into_iter().flatten() {
+            let State { port, paths, .. } = self;
+            let newest = paths.iter().filter(|a| a.handler == handler).max_by_key(|a| a.heard);
+            port.acks(now, handler, |ack| {
+                if let Some(path) = newest {
+                    path.path.send(ack);
+                }
+            });
+        }
+        // ript-core "Server Media Handling": no open request to send on makes a `media-panic` event.
+        if some && !sent && now.saturating_sub(self.panicked) > FRESH {
+            self.panicked = now;
+            if let Some(calls) = self.calls.as_ref().and_then(mpsc::WeakSender::upgrade) {
+                let _ = calls.try_send(Command::panic(own.leg));
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What the services are told, parsed and typed.
+
+use std::time::Duration;
+
+use crate::call::Timing;
+use crate::identity::passport::PassportTrust;
+use crate::identity::token::TokenPolicy;
+use crate::protocol::id::TgId;
+use crate::protocol::number::Destinations;
+
+/// What the services are told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The TGs.
+    pub tgs: Vec<TgSettings>,
+    /// Whose tokens are taken.
+    pub tokens: TokenPolicy,
+    /// Whose PASSporTs are taken.
+    pub passports: PassportTrust,
+    /// The calls' times.
+    pub timing: Timing,
+    /// How often a client pings.
+    pub keepalive: Duration,
+    /// Live calls that one user may have.
+    pub calls_per_user: usize,
+    /// Live calls altogether.
+    pub calls: usize,
+    /// Handlers that one user may have.
+    pub handlers_per_user: usize,
+    /// Signalling byways open at once on one leg.
+    pub byways_per_leg: usize,
+}
+
+/// One TG.
+#[derive(Clone, Debug)]
+pub struct TgSettings {
+    /// Its name in URIs.
+    pub id: TgId,
+    /// Its name, for people.
+    pub name: String,
+    /// What it is for, for people.
+    pub description: String,
+    /// Whom its users may call.
+    pub destinations: Destinations,
+    /// The numbers at which its users may be called; none: it takes no inbound calls.
+    pub inbound: Option<Destinations>,
+    /// First wait before a connection is tried again.
+    pub retry_backoff: Duration,
+    /// Without acks for this long a call has to move.
+    pub media_timeout: Duration,
+}
+
+impl Settings {
+    /// The TG of that name.
+    pub fn tg(&self, id: &str) -> Option<&TgSettings> {
+        self.tgs.iter().find(|tg| tg.id.as_str() == id)
+    }
+}

@@ -1,0 +1,147 @@
+//! Outgoing datagrams of a connection. quinn's own buffer is kept nearly empty: what it holds cannot be taken back, and
+//! speech that waited there is noise. The rest waits here until its deadline.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::hub::Hub;
+use super::lock;
+use super::session::Sent;
+use crate::clock;
+
+/// Datagrams are carved from blocks of this size.
+const BLOCK: usize = 32 * 1024;
+/// Room for the largest datagram; a block with less left is replaced.
+const MAX_DATAGRAM: usize = 1_500;
+/// What quinn adds to a datagram's length when it counts its buffer.
+const QUINN_OVERHEAD: usize = size_of::<Bytes>();
+/// Waiting datagrams of one connection; above that the oldest goes.
+const MAX_WAITING: usize = 4_096;
+/// How often waiting datagrams look for room.
+const TICK: Duration = Duration::from_millis(2);
+
+#[derive(Debug)]
+pub(super) struct Outbox {
+    conn: quinn::Connection,
+    buffer: usize,
+    lifetime: Duration,
+    block: Mutex<BytesMut>,
+    waiting: Mutex<VecDeque<(Instant, Bytes)>>,
+    busy: AtomicBool,
+}
+
+impl Outbox {
+    pub(super) fn new(conn: quinn::Connection, buffer: usize, lifetime: Duration) -> Self {
+        Self {
+            conn,
+            buffer,
+            lifetime,
+            block: Mutex::default(),
+            waiting: Mutex::default(),
+            busy: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes a datagram; its memory comes from the connection's block.
+    pub(super) fn carve(&self, prefix: &[u8], write: impl FnOnce(&mut BytesMut)) -> Bytes {
+        let mut block = lock(&self.block);
+        if block.capacity() < MAX_DATAGRAM {
+            block.reserve(BLOCK);
+        }
+        block.extend_from_slice(prefix);
+        write(&mut block);
+        block.split().freeze()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.waiting).len()
+    }
+
+    pub(super) fn clear(&self) {
+        lock(&self.waiting).clear();
+    }
+
+    /// quinn may hold about 60 ms: three datagrams of 20 ms for every session.
+    fn has_room(&self, len: usize, sessions: usize) -> bool {
+        let space = self.conn.datagram_send_buffer_space();
+        let used = self.buffer.saturating_sub(space).saturating_sub(QUINN_OVERHEAD);
+        space >= len && used <= 3 * (len + QUINN_OVERHEAD) * sessions.max(1)
+    }
+
+    fn hand_over(&self, datagram: Bytes) -> Sent {
+        match self.conn.send_datagram(datagram) {
+            Ok(()) => Sent::Sent,
+            Err(quinn::SendDatagramError::TooLarge) => Sent::TooLarge,
+            Err(_) => Sent::Closed,
+        }
+    }
+}
+
+impl Hub {
+    /// Sends a datagram now, or soon, or never.
+    pub(super) fn send_datagram(self: &Arc<Self>, datagram: Bytes) -> Sent {
+        let outbox = &self.outbox;
+        let first = !outbox.busy.load(Ordering::Acquire);
+        if first && outbox.has_room(datagram.len(), self.open_sessions()) {
+            return outbox.hand_over(datagram);
+        }
+        if self.connection().close_reason().is_some() {
+            return Sent::Closed;
+        }
+        match self.connection().max_datagram_size() {
+            Some(max) if datagram.len() <= max => {}
+            Some(_) => return Sent::TooLarge,
+            None => return Sent::Closed,
+        }
+        let full = {
+            let mut waiting = lock(&outbox.waiting);
+            waiting.push_back((clock::instant() + outbox.lifetime, datagram));
+            let full = waiting.len() > MAX_WAITING;
+            if full {
+                waiting.pop_front();
+            }
+            full
+        };
+        if full {
+            self.counters.count(&self.counters.late);
+        }
+        if !outbox.busy.swap(true, Ordering::AcqRel) {
+            let hub = Arc::downgrade(self);
+            let flushing = async move {
+                while hub.upgrade().is_some_and(|hub| hub.flush()) {
+                    tokio::time::sleep(TICK).await;
+                }
+            };
+            if !self.spawn(flushing) {
+                outbox.busy.store(false, Ordering::Release);
+                return Sent::Dropped;
+            }
+        }
+        Sent::Queued
+    }
+
+    /// Moves on what there is room for, drops what is late; false when nothing is left.
+    fn flush(&self) -> bool {
+        let outbox = &self.outbox;
+        let now = clock::instant();
+        let sessions = self.open_sessions();
+        let mut waiting = lock(&outbox.waiting);
+        while let Some((until, datagram)) = waiting.pop_front() {
+            if until <= now {
+                self.counters.count(&self.counters.late);
+            } else if !outbox.has_room(datagram.len(), sessions) {
+                waiting.push_front((until, datagram));
+                return true;
+            } else if outbox.hand_over(datagram) == Sent::Closed {
+                waiting.clear();
+            }
+        }
+        // Under the lock, so that whoever queues next starts a new flusher.
+        outbox.busy.store(false, Ordering::Release);
+        false
+    }
+}
