@@ -160,7 +160,9 @@ async fn ring(handler: &Handler, tap: &Tap, out: &Out) {
         }
     };
     let over = match tap.reason {
-        TapReason::Incoming | TapReason::Outgoing => description.state >= State::Answered,
+        TapReason::Incoming | TapReason::Outgoing => {
+            matches!(description.state, State::Answered | State::Ended)
+        }
         TapReason::Take | TapReason::Answer => description.state == State::Ended,
     };
     if over {

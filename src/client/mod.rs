@@ -41,7 +41,7 @@ mod signalling;
 mod task;
 mod uri;
 
-pub use audio_call::{AudioCall, AudioOptions, AudioSource, AudioStats};
+pub use audio_call::{AudioCall, AudioOptions, AudioSource, AudioStats, Listen};
 pub use builder::{Builder, Client};
 pub use call::{Call, CallEvent, CallEvents, CallStats, EndInfo, Happened};
 pub use error::{Blame, ClientError, Refusal};

@@ -6,7 +6,7 @@ use super::ClientError;
 
 /// Where the server is: `https://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub(super) struct Origin {
     /// Without the brackets of an IPv6 address.
     host: String,
     port: u16,
@@ -16,7 +16,7 @@ pub struct Origin {
 
 impl Origin {
     /// Reads a server's URL; a path behind the authority is ignored.
-    pub fn parse(text: &str) -> Result<Self, ClientError> {
+    pub(super) fn parse(text: &str) -> Result<Self, ClientError> {
         let wrong = |reason: &str| ClientError::input(format!("server URL {text:?}"), reason);
         let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
         let uri: Uri = full.parse().map_err(|_| wrong("https://host:port is expected"))?;
@@ -33,23 +33,23 @@ impl Origin {
     }
 
     /// The host's name or address.
-    pub fn host(&self) -> &str {
+    pub(super) fn host(&self) -> &str {
         &self.host
     }
 
     /// The port.
-    pub fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.port
     }
 
     /// Host and port as they stand in URIs.
-    pub fn authority(&self) -> &str {
+    pub(super) fn authority(&self) -> &str {
         &self.authority
     }
 
     /// The absolute URI of a reference; one to another authority is refused, so that no token goes there.
     // wire §6: the bearer never goes anywhere else.
-    pub fn resolve(&self, reference: &str) -> Result<String, ClientError> {
+    pub(super) fn resolve(&self, reference: &str) -> Result<String, ClientError> {
         let wrong = |why: &str| ClientError::Protocol(format!("the URI {reference:?} {why}"));
         let absolute = if let Some(path) = reference.strip_prefix("//") {
             format!("https://{path}")

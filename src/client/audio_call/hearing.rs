@@ -74,7 +74,7 @@ impl Hearing {
     ) -> Result<Option<(char, u32)>, AudioError> {
         let digit = self.digits.poll(now);
         if stream.is_none() {
-            if self.buffer.held() > 0 {
+            if std::mem::take(&mut self.began) {
                 self.buffer.reset();
             }
             self.samples.clear();

@@ -219,7 +219,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn tell_quality(&self) {
+    pub(in crate::client) fn tell_quality(&self) {
         let reports = self.reports();
         if !reports.is_empty() {
             (self.news)(MediaNews::Quality(reports));
