@@ -82,7 +82,12 @@ impl Ask {
 
 impl Client {
     /// A request with our authorization, for the present connection.
-    pub(super) fn request(&self, method: Method, uri: &str, body: Body) -> Result<Request<Body>, ClientError> {
+    pub(super) fn request(
+        &self,
+        method: Method,
+        uri: &str,
+        body: Body,
+    ) -> Result<Request<Body>, ClientError> {
         let mut request = Request::builder().method(method).uri(self.resolve(uri)?);
         if let Some(bearer) = self.bearer() {
             request = request.header(header::AUTHORIZATION, bearer);
@@ -176,13 +181,21 @@ impl Client {
     }
 
     /// Registers a device on a TG; the same `handler-id` again answers the one that is there.
-    pub async fn post_handler(&self, tg: &str, handler: &HandlerDescription) -> Result<HandlerDescription, ClientError> {
+    pub async fn post_handler(
+        &self,
+        tg: &str,
+        handler: &HandlerDescription,
+    ) -> Result<HandlerDescription, ClientError> {
         let ask = Ask::new(Method::POST, below(tg, "/handlers")).again().json(handler)?;
         Ok(self.document(ask).await?.1)
     }
 
     /// Changes a device.
-    pub async fn put_handler(&self, uri: &str, handler: &HandlerDescription) -> Result<HandlerDescription, ClientError> {
+    pub async fn put_handler(
+        &self,
+        uri: &str,
+        handler: &HandlerDescription,
+    ) -> Result<HandlerDescription, ClientError> {
         Ok(self.document(Ask::new(Method::PUT, uri).again().json(handler)?).await?.1)
     }
 
@@ -203,7 +216,12 @@ impl Client {
     }
 
     /// Places a call; `key` makes sure that it is placed once, however often this is sent.
-    pub async fn post_call(&self, tg: &str, call: &CallRequest, key: &str) -> Result<CallDescription, ClientError> {
+    pub async fn post_call(
+        &self,
+        tg: &str,
+        call: &CallRequest,
+        key: &str,
+    ) -> Result<CallDescription, ClientError> {
         let name = HeaderName::from_static("idempotency-key");
         let ask = Ask::new(Method::POST, below(tg, "/calls")).again().json(call)?.header(name, key);
         let (headers, document): (_, Value) = self.document(ask).await?;
@@ -223,7 +241,12 @@ impl Client {
     }
 
     /// Takes a call onto a device.
-    pub async fn claim(&self, uri: &str, handler: &str, intent: Option<Intent>) -> Result<CallDescription, ClientError> {
+    pub async fn claim(
+        &self,
+        uri: &str,
+        handler: &str,
+        intent: Option<Intent>,
+    ) -> Result<CallDescription, ClientError> {
         let claim = Claim { handler: handler.to_owned(), intent, tap: false };
         Ok(self.document(Ask::new(Method::POST, uri).again().json(&claim)?).await?.1)
     }
@@ -235,7 +258,12 @@ impl Client {
     }
 
     /// Tells one event by a finite `PUT`; the newest `seq` that the server took.
-    pub async fn put_event(&self, uri: &str, handler: &str, event: &Value) -> Result<Option<u64>, ClientError> {
+    pub async fn put_event(
+        &self,
+        uri: &str,
+        handler: &str,
+        event: &Value,
+    ) -> Result<Option<u64>, ClientError> {
         let uri = with_handler(&below(uri, "/events"), Some(handler));
         let (_, answer): (_, Value) = self.document(Ask::new(Method::PUT, uri).again().json(event)?).await?;
         Ok(answer.get("accepted").and_then(Value::as_u64))

@@ -72,7 +72,10 @@ impl Default for AudioOptions {
 
 impl std::fmt::Debug for AudioOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AudioOptions").field("source", &self.source).field("record", &self.record).finish_non_exhaustive()
+        f.debug_struct("AudioOptions")
+            .field("source", &self.source)
+            .field("record", &self.record)
+            .finish_non_exhaustive()
     }
 }
 

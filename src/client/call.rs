@@ -14,8 +14,8 @@ use super::media::{MediaLine, MediaNews, Shared};
 use super::signalling::{Heard, Line, Signalling};
 use super::task::{Owned, lock};
 use super::{
-    Client, ClientError, ForwardMode, Handler, MediaGap, MediaOptions, MediaPath, MediaPort, MediaStats, OutFrame,
-    dtmf,
+    Client, ClientError, ForwardMode, Handler, MediaGap, MediaOptions, MediaPath, MediaPort, MediaStats,
+    OutFrame, dtmf,
 };
 use crate::clock;
 use crate::protocol::codec::PayloadType;

@@ -89,7 +89,11 @@ mod tests {
         }
         assert_eq!(collector.push(ms(80), 7, &payload('5', 80, true).unwrap()), Some(('5', 80)));
         assert_eq!(collector.push(ms(80), 7, &payload('5', 80, true).unwrap()), None);
-        assert_eq!(collector.push(ms(200), 9, &payload('5', 100, true).unwrap()), Some(('5', 100)), "another one");
+        assert_eq!(
+            collector.push(ms(200), 9, &payload('5', 100, true).unwrap()),
+            Some(('5', 100)),
+            "another one"
+        );
     }
 
     #[test]

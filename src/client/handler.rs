@@ -137,7 +137,8 @@ impl Handler {
         to: &Number,
     ) -> Result<crate::protocol::resource::CallDescription, ClientError> {
         let passport = self.0.client.passport(from, to)?;
-        let request = CallRequest { handler: Some(self.0.uri.clone()), destination: to.to_string(), passport };
+        let request =
+            CallRequest { handler: Some(self.0.uri.clone()), destination: to.to_string(), passport };
         let key = uuid::Uuid::new_v4().to_string();
         self.0.client.post_call(&self.0.tg.uri, &request, &key).await
     }
@@ -148,7 +149,11 @@ impl Handler {
     }
 
     /// Takes a call that another device of ours has, or that we had ourselves before a crash.
-    pub async fn take(&self, call: &str, intent: crate::protocol::resource::Intent) -> Result<Call, ClientError> {
+    pub async fn take(
+        &self,
+        call: &str,
+        intent: crate::protocol::resource::Intent,
+    ) -> Result<Call, ClientError> {
         let uri = self.0.client.resolve(call)?;
         let description = self.0.client.claim(&uri, &self.0.uri, Some(intent)).await?;
         Call::start(self, description)
@@ -175,7 +180,10 @@ mod tests {
     fn the_advertisement_reads_back_with_the_preferred_codec_first() {
         let spec = HandlerSpec::codecs(&[AudioCodec::Pcma, AudioCodec::Opus]);
         let read = Advertisement::parse(&spec.advertisement).unwrap();
-        assert_eq!(read.to_string(), "1 in: PCMA; opus; telephone-event;\n1 out: PCMA; opus; telephone-event;");
+        assert_eq!(
+            read.to_string(),
+            "1 in: PCMA; opus; telephone-event;\n1 out: PCMA; opus; telephone-event;"
+        );
         assert_ne!(HandlerSpec::audio().id, HandlerSpec::audio().id);
     }
 }

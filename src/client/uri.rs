@@ -135,9 +135,15 @@ mod tests {
         let origin = Origin::parse("https://a.example:8443").unwrap();
         assert_eq!(origin.resolve("/x?y=1").unwrap(), "https://a.example:8443/x?y=1");
         assert_eq!(origin.resolve("https://A.example:8443/x").unwrap(), "https://a.example:8443/x");
-        for bad in
-            ["https://b.example:8443/x", "https://a.example/x", "//b/x", "http://a.example:8443/x", "x", "", "/ "]
-        {
+        for bad in [
+            "https://b.example:8443/x",
+            "https://a.example/x",
+            "//b/x",
+            "http://a.example:8443/x",
+            "x",
+            "",
+            "/ ",
+        ] {
             assert!(origin.resolve(bad).is_err(), "{bad}");
         }
     }

@@ -47,7 +47,8 @@ impl Dial {
 
     /// Each try has a socket of its own, so that a balancer that hashes addresses may choose anew.
     async fn connect_to(&self, address: SocketAddr) -> Result<H3Client, ClientError> {
-        let endpoint = quic::client_endpoint(self.tls.clone(), address).map_err(|error| self.unreachable(error))?;
+        let endpoint =
+            quic::client_endpoint(self.tls.clone(), address).map_err(|error| self.unreachable(error))?;
         let connecting = H3Client::connect(&endpoint, address, self.origin.host(), Arc::clone(&self.limits));
         match tokio::time::timeout(ATTEMPT, connecting).await {
             Ok(connected) => connected.map_err(|error| self.classify(&error)),

@@ -159,7 +159,9 @@ async fn read_uris(line: &MediaLine) -> Result<Option<MediaUris>, ClientError> {
     match line.client.call(&line.call, Some(&line.handler)).await {
         Ok(call) if call.state == State::Ended => Ok(None),
         Ok(call) => Ok(call.media),
-        Err(error) if error.is_ended() || error.refusal().is_some_and(|r| matches!(r.status, 403 | 404)) => Ok(None),
+        Err(error) if error.is_ended() || error.refusal().is_some_and(|r| matches!(r.status, 403 | 404)) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -368,8 +368,11 @@ impl Engine {
     /// The entries of a `quality` event: what we receive, and what we send as the acks tell it.
     pub(super) fn reports(&self) -> Vec<StreamReport> {
         let sent = |key| self.outgoing.get(key).map_or(0, |stream| stream.ledger.counts().sent);
-        let mut all: Vec<StreamReport> =
-            self.incoming.iter().map(|(key, stream)| stream.quality.report(key.0, key.1, sent(key))).collect();
+        let mut all: Vec<StreamReport> = self
+            .incoming
+            .iter()
+            .map(|(key, stream)| stream.quality.report(key.0, key.1, sent(key)))
+            .collect();
         for (key, stream) in self.outgoing.iter().filter(|(key, _)| !self.incoming.contains_key(key)) {
             let sent = stream.ledger.counts().sent;
             all.push(StreamReport { source: key.0, sink: key.1, sent, ..StreamReport::default() });

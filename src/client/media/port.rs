@@ -201,17 +201,14 @@ impl Shared {
         };
         // The first chunk after the loss is the one that counts, so look every tick.
         let (heard, unacknowledged) = (span(outage.last_heard, heard), span(outage.last_alive, alive));
-        let expected = |before: Option<Duration>| before.is_some_and(|at| outage.detected.saturating_sub(at) < QUIET);
+        let expected =
+            |before: Option<Duration>| before.is_some_and(|at| outage.detected.saturating_sub(at) < QUIET);
         let both = (heard.is_some() || !expected(outage.last_heard))
             && (unacknowledged.is_some() || !expected(outage.last_alive));
         if both || now.saturating_sub(repaired) >= SETTLE {
             let since = outage.last_heard.or(outage.last_alive).unwrap_or(outage.detected);
-            let gap = MediaGap {
-                since,
-                heard,
-                unacknowledged,
-                repaired: repaired.saturating_sub(outage.detected),
-            };
+            let gap =
+                MediaGap { since, heard, unacknowledged, repaired: repaired.saturating_sub(outage.detected) };
             *slot = None;
             drop(slot);
             lock(&self.gaps).push(gap);

@@ -94,5 +94,9 @@ async fn put_open(
     let (parts, body) = response.into_parts();
     // The answer lasts as long as the byway does.
     let body = body.collect().await.map_err(|error| ClientError::Lost(error.to_string()))?.to_bytes();
-    if parts.status.is_success() { Ok(()) } else { Err(ClientError::from_answer(parts.status, &parts.headers, &body)) }
+    if parts.status.is_success() {
+        Ok(())
+    } else {
+        Err(ClientError::from_answer(parts.status, &parts.headers, &body))
+    }
 }

@@ -36,7 +36,13 @@ pub(super) enum What {
 }
 
 /// Reads until the stream ends, however it ends.
-pub(super) async fn read(line: Line, connected: Connected, round: u64, after: Option<u64>, words: mpsc::Sender<Word>) {
+pub(super) async fn read(
+    line: Line,
+    connected: Connected,
+    round: u64,
+    after: Option<u64>,
+    words: mpsc::Sender<Word>,
+) {
     let error = match follow(&line, &connected, round, after, &words).await {
         Ok(()) => ClientError::Lost("the server ended the stream of events".into()),
         Err(error) => error,

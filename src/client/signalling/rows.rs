@@ -199,7 +199,10 @@ mod tests {
         assert!(inbox.take(&event(Some(4), false)) && !inbox.take(&event(Some(4), false)));
         assert!(inbox.take(&event(None, false)), "transient events have no number");
         assert_eq!(inbox.after(), Some(4));
-        assert!(inbox.take(&event(Some(2), true)), "a server that lost the newest events says so by a snapshot");
+        assert!(
+            inbox.take(&event(Some(2), true)),
+            "a server that lost the newest events says so by a snapshot"
+        );
         assert!(inbox.take(&event(Some(3), false)));
     }
 }

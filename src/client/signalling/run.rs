@@ -118,7 +118,8 @@ impl Run {
         self.reverse_round += 1;
         (self.reverse_open, self.reopen_at, self.pong_by) = (None, None, None);
         let words = self.words.clone();
-        let reading = reverse::read(self.line.clone(), connected, self.reverse_round, self.inbox.after(), words);
+        let reading =
+            reverse::read(self.line.clone(), connected, self.reverse_round, self.inbox.after(), words);
         self.reverse = Some(Owned::spawn(reading));
     }
 
@@ -295,7 +296,9 @@ impl Run {
                     return self.heard.send(Heard::Forward(self.mode)).await.is_ok();
                 }
             }
-            Outcome::Answered(seq, Err(error)) if error.blame() != Blame::Network => self.on_refused(seq, error),
+            Outcome::Answered(seq, Err(error)) if error.blame() != Blame::Network => {
+                self.on_refused(seq, error)
+            }
             Outcome::Answered(_, Err(error)) if current => {
                 tracing::debug!(%error, "an event is to be sent again");
                 self.open_forward();
