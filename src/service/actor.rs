@@ -194,7 +194,10 @@ impl Actor {
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        self.drain();
+        // The first look at the clock also tells the media ports what the call wants of them.
+        if self.call.handle(clock::now(), Input::Tick).is_ok() {
+            self.drain();
+        }
         let mut quality = tokio::time::interval(QUALITY);
         quality.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.gone {

@@ -275,7 +275,7 @@ impl Service {
             Problem::new(Code::NoSuchHandler, "register a handler on this TG first and name it by its URI")
                 .field("handler")
         };
-        named.map(|named| self.registry.resolve(user, tg, named).ok_or_else(no_such)).transpose()
+        named.map(|named| self.registry.resolve(user, Some(tg), named).ok_or_else(no_such)).transpose()
     }
 
     fn check_passport(
@@ -307,7 +307,7 @@ impl Service {
     }
 
     /// Whether a handler may act on a leg: any of the leg's user's devices may.
-    pub fn acting_handler(&self, user: &str, tg: &TgId, named: &str) -> Result<Handler, Problem> {
+    pub fn acting_handler(&self, user: &str, tg: Option<&TgId>, named: &str) -> Result<Handler, Problem> {
         self.registry.resolve(user, tg, named).ok_or_else(|| {
             Problem::new(Code::NoSuchHandler, "this user has no such handler").field("handler")
         })

@@ -230,7 +230,7 @@ impl Registry {
     }
 
     /// The device that a client names by URI, by path or by its own id, if it is this user's.
-    pub fn resolve(&self, user: &str, tg: &TgId, named: &str) -> Option<Handler> {
+    pub fn resolve(&self, user: &str, tg: Option<&TgId>, named: &str) -> Option<Handler> {
         let index = read(&self.handlers);
         if let Some((tg, key)) = split_path(named, "handlers") {
             let handler = index.by_key.get(&key.parse().ok()?)?;
@@ -239,7 +239,7 @@ impl Registry {
         let by_id = |h: &&Handler| h.handler_id == named;
         let mut found = index.of_user(user).filter(by_id);
         let first = found.next()?;
-        let here = if first.tg == *tg { Some(first) } else { found.find(|h| h.tg == *tg) };
+        let here = if tg.is_none_or(|tg| first.tg == *tg) { None } else { found.find(|h| Some(&h.tg) == tg) };
         Some(here.unwrap_or(first).clone())
     }
 

@@ -1,0 +1,98 @@
+//! What surrounds every request: early data, CORS, and headers that every answer carries.
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use super::App;
+use crate::clock;
+use crate::protocol::problem::{Code, Problem};
+use crate::transport::TransportInfo;
+use crate::transport::upgrade::WebTransportUpgrade;
+
+/// RFC 9110 §5.6.7.
+const HTTP_DATE: &[BorrowedFormatItem<'static>] =
+    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+
+/// Wraps every request.
+pub(super) async fn wrap(State(app): State<App>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match before(&app, &request) {
+        Ok(None) => next.run(request).await,
+        Ok(Some(response)) => response,
+        Err(problem) => problem.into_response(),
+    };
+    let headers = response.headers_mut();
+    // wire §2: every 401 and 403 carries `Date`; HTTP/3 has no layer below that would add it.
+    if !headers.contains_key(header::DATE)
+        && let Some(date) = http_date()
+    {
+        headers.insert(header::DATE, date);
+    }
+    if let Some(origin) = origin.filter(|o| configured(&app, o)) {
+        allow(headers, origin);
+    }
+    response
+}
+
+fn before(app: &App, request: &Request) -> Result<Option<Response>, Problem> {
+    let info = request.extensions().get::<TransportInfo>();
+    // wire §1, RFC 8470 §5.2: only what is safe is taken from early data.
+    if info.is_some_and(|i| i.early_data) && !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(Problem::new(Code::TooEarly, "send this again once the handshake is complete"));
+    }
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(None) };
+    let allowed = configured(app, origin) || own(request, origin);
+    // wire §2: `Origin` is checked on CONNECT and WebSocket, which CORS does not guard.
+    let unguarded = request.extensions().get::<WebTransportUpgrade>().is_some()
+        || *request.method() == Method::CONNECT
+        || request.headers().contains_key(header::SEC_WEBSOCKET_VERSION);
+    if unguarded && !allowed {
+        return Err(
+            Problem::new(Code::Origin, "this page's origin isn't configured on the server").field("Origin")
+        );
+    }
+    let preflight = *request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    if preflight && configured(app, origin) {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        let headers = response.headers_mut();
+        let set =
+            |headers: &mut HeaderMap, name, value| headers.insert(name, HeaderValue::from_static(value));
+        set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE");
+        let names =
+            "authorization, content-type, if-match, idempotency-key, last-event-id, accept, incremental";
+        set(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+        set(headers, header::ACCESS_CONTROL_MAX_AGE, "600");
+        return Ok(Some(response));
+    }
+    Ok(None)
+}
+
+fn configured(app: &App, origin: &HeaderValue) -> bool {
+    app.settings.origins.iter().any(|o| o.as_bytes() == origin.as_bytes())
+}
+
+/// wire §8: our own authority is allowed.
+fn own(request: &Request, origin: &HeaderValue) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
+    let origin = origin.to_str().ok().and_then(|o| o.strip_prefix("https://"));
+    host.is_some() && origin == host
+}
+
+fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    let exposed = "Location, ETag, Date, Retry-After, WWW-Authenticate";
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+}
+
+fn http_date() -> Option<HeaderValue> {
+    let seconds = i64::try_from(clock::now().as_secs()).ok()?;
+    let at = time::OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    HeaderValue::from_str(&at.format(HTTP_DATE).ok()?).ok()
+}

@@ -1,0 +1,174 @@
+//! The loopback world: a server in this process on real sockets, users with tokens, and a plain client that
+//! speaks the wire without `ript::client`.
+
+pub mod user;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ript::identity::devca::DevCa;
+use ript::identity::jwk::{JwkSet, SigningKey};
+use ript::identity::passport::PassportTrust;
+use ript::identity::token::{IssuerPolicy, TokenPolicy};
+use ript::protocol::number::Destinations;
+use ript::resource;
+use ript::service::{Service, Settings, TgSettings};
+use ript::store::Store;
+use ript::store::memory::MemoryStore;
+use ript::transport::{Limits, h3, quic, tcp, tls};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use user::User;
+
+pub const ISSUER: &str = "urn:ript:test";
+pub const AUDIENCE: &str = "ript";
+
+/// How long a test waits for something that has to come.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server, and all that is needed to use it.
+pub struct World {
+    pub address: SocketAddr,
+    pub service: Arc<Service>,
+    pub store: Arc<dyn Store>,
+    pub issuer: SigningKey,
+    pub passports: SigningKey,
+    pub ca: PathBuf,
+    pub settings: Settings,
+    shutdown: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    folder: tempfile::TempDir,
+}
+
+pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
+    let keys = JwkSet::new(vec![issuer.public().clone()]);
+    let tg = |id: &str, destinations: &[&str]| TgSettings {
+        id: id.parse().expect("a TG's name"),
+        name: id.to_owned(),
+        description: "for tests".to_owned(),
+        destinations: Destinations::new(destinations).expect("patterns"),
+        inbound: Some(Destinations::all()),
+        retry_backoff: Duration::from_secs(2),
+        media_timeout: Duration::from_secs(5),
+    };
+    Settings {
+        tgs: vec![tg("test", &["*", "!+1900*"]), tg("other", &["+44*"])],
+        tokens: TokenPolicy {
+            issuers: vec![IssuerPolicy::new(ISSUER, AUDIENCE, keys)],
+            leeway: Duration::from_secs(5),
+        },
+        passports: PassportTrust::any_number(JwkSet::new(vec![passports.public().clone()])),
+        timing: ript::call::Timing::default(),
+        keepalive: Duration::from_secs(15),
+        calls_per_user: 1000,
+        calls: 20_000,
+        handlers_per_user: 64,
+        byways_per_leg: 64,
+    }
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A world whose settings were changed first.
+    pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let issuer = SigningKey::generate().expect("a key");
+        let passports = SigningKey::generate().expect("a key");
+        let mut settings = settings(&issuer, &passports);
+        change(&mut settings);
+        Self::on(settings, Arc::new(MemoryStore::new()), issuer, passports, None).await
+    }
+
+    /// A world on a given store and address, as after a restart.
+    pub async fn on(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        issuer: SigningKey,
+        passports: SigningKey,
+        address: Option<SocketAddr>,
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ca = DevCa::generate(ript::clock::now()).expect("a CA");
+        let server = ca.issue_server(&[], ript::clock::now()).expect("a certificate");
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("a file");
+            path
+        };
+        let ca_file = file("ca.pem", ca.cert_pem());
+        let keys =
+            tls::TlsKeys::from_files(&file("server.pem", &server.cert_pem), &file("server-key.pem", &server.key_pem))
+                .expect("keys");
+        let service = Service::start(settings.clone(), store.clone()).await.expect("services");
+        let router = resource::router(
+            service.clone(),
+            resource::Settings { origins: vec!["https://app.example".into()], ..resource::Settings::default() },
+        );
+        let limits = Arc::new(Limits::default());
+        let shutdown = CancellationToken::new();
+        let listener =
+            TcpListener::bind(address.unwrap_or(([127, 0, 0, 1], 0).into())).await.expect("a TCP port");
+        let address = listener.local_addr().expect("an address");
+        let quic = quic::QuicServerSettings::new(tls::quic_server(keys.clone()).expect("TLS"), [7; 32]);
+        let endpoints = quic.bind(&[address]).expect("a UDP port");
+        let tcp_settings = tcp::TcpSettings {
+            tls: Some(Arc::new(tls::tcp_server(keys).expect("TLS"))),
+            alt_svc_port: Some(address.port()),
+        };
+        let mut tasks = vec![tokio::spawn(tcp::serve_tcp(
+            listener,
+            tcp_settings,
+            router.clone(),
+            limits.clone(),
+            shutdown.clone(),
+        ))];
+        for endpoint in endpoints {
+            tasks.push(tokio::spawn(h3::serve_endpoint(
+                endpoint,
+                router.clone(),
+                limits.clone(),
+                shutdown.clone(),
+            )));
+        }
+        Self { address, service, store, issuer, passports, ca: ca_file, settings, shutdown, tasks, folder }
+    }
+
+    /// Ends the server as a crash would: nothing is said to anybody.
+    pub async fn crash(self) -> (Settings, Arc<dyn Store>, SigningKey, SigningKey, SocketAddr) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        self.service.stop();
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        (self.settings, self.store, self.issuer, self.passports, self.address)
+    }
+
+    /// Ends the server properly.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.address.port())
+    }
+}
+
+/// Waits for something that has to come.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(done) => done,
+        Err(_) => panic!("{what} did not come within {PATIENCE:?}"),
+    }
+}
