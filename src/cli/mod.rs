@@ -5,14 +5,21 @@
 //! | `ript serve` | `serve`; its certificates and keys in development mode: `dev` |
 //! | `ript token` | `token` |
 //! | `ript certs` | `certs` |
+//! | `ript tgs`, `ript listen`, `ript call` | `tgs`, `listen`, `call`; what they share: `client_args`, `terminal` |
+//! | `ript demo` | `demo` |
 
+pub mod call;
 pub mod certs;
+pub mod client_args;
+pub mod demo;
 pub mod dev;
 mod error;
 mod files;
+pub mod listen;
 pub mod serve;
+pub mod terminal;
+pub mod tgs;
 pub mod token;
-// MERGE 1 of 3: pub mod call; pub mod demo; pub mod listen; pub mod tgs;
 
 use std::process::ExitCode;
 
@@ -23,7 +30,7 @@ use crate::telemetry;
 pub use error::CliError;
 
 /// What a command ends with.
-pub type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+pub type Outcome = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Calls over HTTP/3: a server, a client, and what they need.
 #[derive(Debug, Parser)]
@@ -47,8 +54,14 @@ enum Command {
     Token(token::Args),
     /// Make a development CA and a server certificate
     Certs(certs::Args),
-    // MERGE 2 of 3: /// List the TGs that a token may use
-    //               Tgs(tgs::Args), Listen(listen::Args), Call(call::Args), Demo(demo::Args)
+    /// List the TGs that a token may use
+    Tgs(tgs::Args),
+    /// Wait for calls and answer them
+    Listen(listen::Args),
+    /// Place a call
+    Call(call::Args),
+    /// Run a server, a callee and a caller on this machine, and check that each hears the other
+    Demo(demo::Args),
 }
 
 impl Cli {
@@ -63,7 +76,10 @@ impl Cli {
             Command::Serve(args) => args.run(log).await,
             Command::Token(args) => args.run().await,
             Command::Certs(args) => args.run().await,
-            // MERGE 3 of 3: Command::Tgs(args) => args.run().await, and so on
+            Command::Tgs(args) => args.run().await,
+            Command::Listen(args) => args.run().await,
+            Command::Call(args) => args.run().await,
+            Command::Demo(args) => args.run().await,
         }
     }
 }
