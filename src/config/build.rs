@@ -212,9 +212,6 @@ fn destinations(section: &mut Section, name: &str) -> Result<Option<Destinations
 fn keys(path: &str, place: &Place) -> Result<Vec<Jwk>, String> {
     let text = std::fs::read_to_string(resolve(place, path)).map_err(|error| error.to_string())?;
     let set = JwkSet::from_text(&text).map_err(|error| error.to_string())?;
-    if set.skipped() > 0 {
-        tracing::warn!(file = path, skipped = set.skipped(), "keys that are of no use here");
-    }
     match set.keys() {
         [] => Err("no key that is of use here: ES256, RS256, PS256 or EdDSA".to_owned()),
         keys => Ok(keys.to_vec()),
