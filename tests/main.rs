@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests may fail loudly")]
 
 mod calls;
+mod client_calls;
 mod common;
+mod layers;
 mod media_byways;
 mod media_crash;
 mod media_dtmf;
