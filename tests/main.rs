@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests may fail loudly")]
 
 mod calls;
+mod client_calls;
 mod common;
+mod layers;
 mod vectors_advertisement;
 mod vectors_chunk;
