@@ -246,16 +246,17 @@ async def discovery(s):
     s.is_problem(await p.get(ROOT + "/providertgs/no-such-tg"), 404, "not-found", "unknown TG")
     s.is_problem(await p.get("/nothing-here"), 404, "not-found", "unknown path")
     s.is_problem(await p.delete(ROOT + "/providertgs"), 405, "method-not-allowed", "DELETE providertgs")
-    r = await p.request("HEAD", ROOT + "/providertgs")
-    s.check(r.status == 200 and not r.body, "HEAD", r)
-    def h1():
+    # aioquic 1.7.2 takes the Content-Length of an answer to HEAD for an error, so HEAD goes over HTTP/1.1.
+    def h1(method):
         ctx = ssl.create_default_context(cafile=s.args.ca)
         c = http.client.HTTPSConnection(p.host, p.port, context=ctx, timeout=5)
-        c.request("GET", ROOT + "/providertgs", headers={"authorization": f"Bearer {p.token}"})
+        c.request(method, ROOT + "/providertgs", headers={"authorization": f"Bearer {p.token}"})
         r = c.getresponse()
         return r.status, dict((k.lower(), v) for k, v in r.getheaders()), r.read()
     try:
-        st, h, b = await asyncio.to_thread(h1)
+        st, h, b = await asyncio.to_thread(h1, "HEAD")
+        s.check(st == 200 and not b, "HTTP/1.1: HEAD", st, b)
+        st, h, b = await asyncio.to_thread(h1, "GET")
         s.check(st == 200, "HTTP/1.1: 200", st, b)
         s.check(f'h3=":{p.port}"' in h.get("alt-svc", ""), "TCP answers carry Alt-Svc", h.get("alt-svc"))
     except OSError as e:
@@ -289,7 +290,7 @@ async def handlers(s):
     second = p.handler
     r = await p.get(second)
     s.check(r.json.get("advertisement") == twin, "and later too", r.json)
-    for bad, what in ((7, "number"), ("1 sideways: opus;", "word"), ("", "empty"), ("1 in opus", "no colon"), ("0 in: opus;", "id 0"),
+    for bad, what in ((7, "number"), ("1 sideways: opus;", "word"), ("1 in opus", "no colon"), ("0 in: opus;", "id 0"),
                       ("1 in: opus; 1 in: PCMU;", "an id twice"), ("1 in: opus,sr=x;", "a parameter that is no integer")):
         r = await p.post(p.tg + "/handlers", {"handler-id": "bad-" + os.urandom(3).hex(), "advertisement": bad})
         s.is_problem(r, 422, "bad-advertisement", f"advertisement: {what}")
@@ -324,7 +325,7 @@ async def basic_call(s):
     s.must(first, "something comes at once")
     s.check(ev.parser.opened, "the stream is a JSON array")
     s.check(first.get("snapshot") is True and first["event"] in ("proceeding", "alerting"), "a new byway begins with a snapshot", first)
-    for k in ("seq", "direction", "timestamp", "call", "clientDirectives", "serverDirectives", "held", "accepted", "handler"):
+    for k in ("seq", "direction", "timestamp", "call", "clientDirectives", "serverDirectives", "held", "handler"):
         s.check(k in first, f"the snapshot has {k}", first)
     s.check(first.get("direction") == "s2c" and first.get("call") == la.uri, "direction and call", first)
     s.check(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.get("timestamp", "")), "timestamp RFC 3339, UTC, ms", first.get("timestamp"))
@@ -564,7 +565,10 @@ async def media_session(s):
     far = snd.seq
     ma.datagram(snd.chunk(b"far", whole=True))
     await asyncio.sleep(0.3)
-    s.check(far in rcv.got and rcv.got[far].seq[1] == 8, "a whole jump beyond 2^15 resets the stream", far in rcv.got)
+    # The page says that a reset is taken, not how it is passed on: under its own number, or in the row of the old one.
+    c = next((c for c in rcv.chunks if c.media == b"far"), None)
+    s.check(c, "a whole jump beyond 2^15 resets the stream, and it goes on")
+    s.note(f"after a jump to {far} the far side sees {c and c.whole_seq}")
     s.check(snd.acks[-1][1].newest == far, "and is acknowledged", snd.acks[-1][1].__dict__)
     s.check(not mb.bad and not ma.bad, "every chunk from the server can be read", ma.bad, mb.bad)
     left = 5.6 - (time.monotonic() - t0)
@@ -572,7 +576,7 @@ async def media_session(s):
     qa = await la.events.wait(lambda e: e["event"] == "quality", 1)
     s.check(qa, "quality every 5 s")
     if qa:
-        s.check(qa.get("streams") and all({"source", "sink", "sent", "received", "lost", "late", "jitter-ms"} <= set(x) for x in qa["streams"]), "members of quality", qa)
+        s.check(qa.get("streams") and all({"source", "sink", "sent", "received", "lost"} <= set(x) for x in qa["streams"]), "members of quality", qa)
         s.check("seq" not in qa, "quality has no seq", qa)
     r = await la.send("quality", streams=[{"source": 1, "sink": 1, "sent": 1, "received": 1, "lost": 0, "late": 0, "jitter-ms": 1, "delay-ms": 5, "mos": 4.1}])
     s.check(r.status == 200, "our quality is taken", r)
@@ -745,7 +749,7 @@ async def hold_resume(s):
     r = await la.send("resume")
     s.check(r.status == 200, "resume", r)
     s.check(await lb.events.wait(lambda e: e["event"] == "resume"), "Bob hears resume")
-    r = await la.post(la.uri) if False else await a.post(la.uri)
+    r = await a.post(la.uri)
     s.check(not streams(r.json["clientDirectives"]), "still no streams: Bob holds", r.json["clientDirectives"])
     n = len(la.events.items)
     r = await lb.send("resume")
@@ -1006,6 +1010,14 @@ async def blind_transfer(s):
     e = await lb.events.wait(lambda e: e["event"] == "error" and e.get("ref-seq") == seq)
     s.check(e, "declined: error with ref-seq", lb.events.items[-3:])
     s.check((await la.describe()).json["state"] == "answered" and (await lb.describe()).json["state"] == "answered", "both go on talking")
+    # The caller hands on the callee: section 7 knows no caller id without a PASSporT.
+    n = len(c.taps.items)
+    await la.send("transfer", target=c.number)
+    lc = await c.incoming("incoming", since=n)
+    s.must(lc, "third tap")
+    d = (await lc.describe()).json
+    s.note(f"a callee who is handed on: from={d.get('from')!r} passport={bool(d.get('passport'))} verification={d.get('verification')}")
+    s.check(not d.get("from") or (d.get("verification") or {}).get("status") == "verified", "no unauthenticated caller id at the target", d.get("from"), d.get("verification"))
     await s.hang_up(la, lb)
 
 
@@ -1110,7 +1122,6 @@ async def events_resume(s):
     r = await la.send("x-future", anything={"a": 1})
     s.check(r.status == 200, "an unknown event type is no error", r)
     s.check((await la.describe()).json["state"] == "answered", "and changes nothing")
-    r = await a.get(la.at("/events", after="abc"), timeout=3) if False else None
     await s.hang_up(la, lb)
     for x in (e2, nd):
         s.check(await x.wait_end(), "every byway ends")
@@ -1179,7 +1190,10 @@ async def duplicates(s):
     put = lambda body: a.request("PUT", la.at("/events"), [("content-type", "application/json")], body)
     s.is_problem(await put(b'{"event":'), 400, None, "half an event")
     s.is_problem(await put(b'{"seq": 99}'), 400, "bad-event", "no event member")
-    s.is_problem(await put(json.dumps({"event": "dtmf", "digit": "1", "handler": a.handler}).encode()), 400, "bad-event", "no seq")
+    r = await put(json.dumps({"event": "dtmf", "digit": "1", "handler": a.handler}).encode())
+    s.check(r.status == 400 or r.status == 200 and r.json == {"accepted": la.seq + 1}, "no seq: refused, or taken as the next", r)
+    s.note(f"an event without seq: {r.status} {r.body.decode()[:40]}")
+    la.seq += r.status == 200
     s.is_problem(await put(json.dumps(la.event("dtmf", digit="1", duration=50, pad="x" * 70000)).encode()), 413, "too-large", "an event over 64 KiB")
     la.seq -= 1
     s.is_problem(await put(b'{"event":"dtmf","seq":%d,"x":' % (la.seq + 1) + b"[" * 20 + b"]" * 20 + b"}"), 400, None, "nested 20 deep")
