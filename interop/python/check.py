@@ -1018,6 +1018,8 @@ async def blind_transfer(s):
     d = (await lc.describe()).json
     s.note(f"a callee who is handed on: from={d.get('from')!r} passport={bool(d.get('passport'))} verification={d.get('verification')}")
     s.check(not d.get("from") or (d.get("verification") or {}).get("status") == "verified", "no unauthenticated caller id at the target", d.get("from"), d.get("verification"))
+    await lc.send("declined", reason="rejected")
+    await la.events.wait(lambda e: e["event"] == "error", since=0)
     await s.hang_up(la, lb)
 
 
