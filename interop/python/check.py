@@ -655,6 +655,9 @@ async def media_byways(s):
     s.check(len(bodies(mb)) == ma.sender().seq, "Alice to Bob, complete", len(bodies(mb)), ma.sender().seq)
     s.check(len(bodies(ma)) == mb.sender().seq, "Bob to Alice, complete", len(bodies(ma)), mb.sender().seq)
     s.check(all(bodies(mb).get(q) == m for q, (_, m) in ma.sender().sent.items()), "unchanged")
+    for who, m in (("Alice", ma), ("Bob", mb)):
+        top = max((x[1] for x in m.sender().acks), key=lambda x: x.newest, default=None)
+        s.note(f"{who} sent {m.sender().seq}, the server acknowledged {top and sum(h - l + 1 for l, h in top.ranges()[0])}; GETs: { {x: m.statuses.count(x) for x in set(m.statuses)} }")
     s.check(ma.sender().short, "acks let the sender truncate")
     s.check(ma.cookie and ma.cookie.startswith("ript-media="), "a media cookie", ma.cookie)
     if ma.cookie:
