@@ -5,11 +5,13 @@
 mod authorization;
 mod bad_input;
 mod calls;
+mod client_calls;
 mod common;
 mod ended_calls;
 mod forward_events;
 mod handlers;
 mod json_twin;
+mod layers;
 mod limits;
 mod origins;
 mod placing;
