@@ -136,7 +136,11 @@ impl Client {
             if left() <= pause {
                 return Err(error);
             }
-            tokio::time::sleep(pause).await;
+            let mut link = self.watch();
+            tokio::select! {
+                () = link.beyond(connected.generation) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
             pause *= 2;
         }
     }
