@@ -28,7 +28,10 @@ async fn device(world: &World, name: &str, number: &str, codecs: &[AudioCodec]) 
 }
 
 fn says(file: &'static [u8]) -> AudioOptions {
-    AudioOptions { source: AudioSource::Frames(FrameSource::new(speech(file), AtEnd::Loop)), ..AudioOptions::default() }
+    AudioOptions {
+        source: AudioSource::Frames(FrameSource::new(speech(file), AtEnd::Loop)),
+        ..AudioOptions::default()
+    }
 }
 
 /// A call from alice to bob that bob answered.
@@ -168,7 +171,8 @@ async fn refusals_carry_the_servers_code() {
         let error = alice.place(to, from).await.unwrap_err();
         assert_eq!(error.code(), code, "{error}");
     }
-    let anonymous = Client::builder(world.url()).roots(std::fs::read(&world.ca).unwrap()).connect().await.unwrap();
+    let anonymous =
+        Client::builder(world.url()).roots(std::fs::read(&world.ca).unwrap()).connect().await.unwrap();
     assert_eq!(anonymous.tgs().await.unwrap_err().refusal().unwrap().status, 401);
     let stranger = Client::builder(world.url()).connect().await;
     assert!(matches!(stranger, Err(ript::client::ClientError::Untrusted { .. })), "{stranger:?}");

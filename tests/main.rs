@@ -5,5 +5,6 @@
 mod calls;
 mod client_calls;
 mod common;
+mod layers;
 mod vectors_advertisement;
 mod vectors_chunk;

@@ -101,13 +101,18 @@ impl World {
             path
         };
         let ca_file = file("ca.pem", ca.cert_pem());
-        let keys =
-            tls::TlsKeys::from_files(&file("server.pem", &server.cert_pem), &file("server-key.pem", &server.key_pem))
-                .expect("keys");
+        let keys = tls::TlsKeys::from_files(
+            &file("server.pem", &server.cert_pem),
+            &file("server-key.pem", &server.key_pem),
+        )
+        .expect("keys");
         let service = Service::start(settings.clone(), store.clone()).await.expect("services");
         let router = resource::router(
             service.clone(),
-            resource::Settings { origins: vec!["https://app.example".into()], ..resource::Settings::default() },
+            resource::Settings {
+                origins: vec!["https://app.example".into()],
+                ..resource::Settings::default()
+            },
         );
         let limits = Arc::new(Limits::default());
         let shutdown = CancellationToken::new();
