@@ -4,6 +4,7 @@
 
 mod calls;
 mod client_calls;
+mod client_survives;
 mod common;
 mod layers;
 mod vectors_advertisement;

@@ -31,7 +31,8 @@ pub fn open() -> Result<(AudioSource, Listen), ClientError> {
         .name("audio devices".into())
         .spawn(move || run(&ready, &gone, microphone, speaker))
         .map_err(|error| ClientError::input("audio devices", error))?;
-    let rates: Ready = told.recv().unwrap_or_else(|_| Err(ClientError::input("audio devices", "they failed")));
+    let rates: Ready =
+        told.recv().unwrap_or_else(|_| Err(ClientError::input("audio devices", "they failed")));
     let (from, to) = rates?;
     let alive = Arc::new(alive);
     Ok((AudioSource::Live(listen_to(said, from, Arc::clone(&alive))?), speak_by(heard, to, alive)?))
@@ -117,7 +118,11 @@ fn run(ready: &mpsc::Sender<Ready>, gone: &mpsc::Receiver<()>, said: Waiting, he
     }
 }
 
-fn capture<T>(device: &cpal::Device, config: &SupportedStreamConfig, said: Waiting) -> Result<Stream, cpal::Error>
+fn capture<T>(
+    device: &cpal::Device,
+    config: &SupportedStreamConfig,
+    said: Waiting,
+) -> Result<Stream, cpal::Error>
 where
     T: SizedSample,
     i16: FromSample<T>,
@@ -134,7 +139,11 @@ where
     Ok(stream)
 }
 
-fn play<T>(device: &cpal::Device, config: &SupportedStreamConfig, heard: Waiting) -> Result<Stream, cpal::Error>
+fn play<T>(
+    device: &cpal::Device,
+    config: &SupportedStreamConfig,
+    heard: Waiting,
+) -> Result<Stream, cpal::Error>
 where
     T: SizedSample + FromSample<i16>,
 {
