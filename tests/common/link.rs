@@ -57,6 +57,8 @@ struct State {
     dice: Mutex<Dice>,
     up: Tally,
     down: Tally,
+    /// Packets that are being delayed.
+    flying: AtomicU64,
 }
 
 /// A link to a server; it is down once dropped.
@@ -72,8 +74,8 @@ impl Link {
         let front = Arc::new(UdpSocket::bind(("127.0.0.1", 0)).await.expect("a UDP port"));
         let address = front.local_addr().expect("an address");
         let (up, down) = (Tally::default(), Tally::default());
-        let state =
-            Arc::new(State { weather: Mutex::new(weather), dice: Mutex::new(dice), up, down });
+        let (weather, dice, flying) = (Mutex::new(weather), Mutex::new(dice), AtomicU64::new(0));
+        let state = Arc::new(State { weather, dice, up, down, flying });
         let mut tasks = JoinSet::new();
         tasks.spawn(run(front, server, state.clone()));
         Self { address, state, _tasks: tasks }
@@ -82,6 +84,13 @@ impl Link {
     /// Changes what happens to packets from now on.
     pub fn set(&self, weather: Weather) {
         *self.state.weather.lock().unwrap() = weather;
+    }
+
+    /// Waits until no packet is under way any more; those that were are at their end's socket.
+    pub async fn drained(&self) {
+        while self.state.flying.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Towards the server.
@@ -109,17 +118,19 @@ impl State {
     }
 }
 
-async fn pass(state: &State, tally: &Tally, packet: &[u8], through: &Arc<UdpSocket>, to: SocketAddr) {
+async fn pass(state: &Arc<State>, tally: &Tally, packet: &[u8], through: &Arc<UdpSocket>, to: SocketAddr) {
     match state.fate(tally) {
         None => {}
         Some(Duration::ZERO) => {
             let _ = through.send_to(packet, to).await;
         }
         Some(delay) => {
-            let (packet, through) = (packet.to_vec(), through.clone());
+            let (packet, through, state) = (packet.to_vec(), through.clone(), state.clone());
+            state.flying.fetch_add(1, Ordering::AcqRel);
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
                 let _ = through.send_to(&packet, to).await;
+                state.flying.fetch_sub(1, Ordering::AcqRel);
             });
         }
     }

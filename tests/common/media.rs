@@ -178,7 +178,10 @@ impl User {
     /// A media session by ticket.
     pub async fn media(&self, call: &str, handler: &str) -> Media {
         let uri = self.ticket(call, handler).await;
-        Media::open(self, &uri, HeaderMap::new()).await.expect("a session")
+        let mut media = Media::open(self, &uri, HeaderMap::new()).await.expect("a session");
+        // wire §1: a session is trusted once a probe came back; before, the server may not know it as a way.
+        media.settle().await;
+        media
     }
 
     pub fn bearer(&self) -> HeaderMap {
