@@ -6,6 +6,7 @@ mod authorization;
 mod bad_input;
 mod calls;
 mod client_calls;
+mod client_survives;
 mod common;
 mod ended_calls;
 mod forward_events;

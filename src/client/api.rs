@@ -105,7 +105,13 @@ impl Client {
             let connected = self.0.link.current(left()).await?;
             let request = ask.request(self)?;
             let patience = if ask.again { TRY.min(left()) } else { left() };
-            let error = match tokio::time::timeout(patience, connected.h3.request(request)).await {
+            let mut link = self.watch();
+            let sent = tokio::select! {
+                sent = tokio::time::timeout(patience, connected.h3.request(request)) => sent,
+                // The old connection may take its time to fail.
+                () = link.beyond(connected.generation), if ask.again => continue,
+            };
+            let error = match sent {
                 // findings §3: any 502 and 503 means that another try may meet a better server.
                 Ok(Ok(response)) if ask.again && busy(response.status()) && left() > pause * 2 => {
                     let after = retry_after(response.headers()).unwrap_or(pause).min(left());
@@ -136,7 +142,10 @@ impl Client {
             if left() <= pause {
                 return Err(error);
             }
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = link.beyond(connected.generation) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
             pause *= 2;
         }
     }

@@ -28,8 +28,10 @@ const MAX_AGAIN: u32 = 3;
 
 /// What comes next after a way.
 enum Next {
-    /// It was lost.
+    /// It fell silent.
     Lost(String),
+    /// It was closed, or its connection broke.
+    Closed,
     /// There is a newer connection; the way still works.
     Move,
 }
@@ -43,6 +45,16 @@ pub(super) async fn drive(line: MediaLine, shared: Arc<Shared>, byways_only: boo
         shared.install(way.path, way.why);
         match watch(&line, &shared, generation, &mut ticks).await {
             Next::Move => {}
+            Next::Closed if line.client.0.link.generation() == Some(generation) => {
+                // A server that closes the way on a good connection mostly says that the call is over.
+                match read_uris(&line).await {
+                    Ok(None) => break,
+                    Ok(fresh) => uris = fresh,
+                    Err(error) => tracing::debug!(%error, "the call can't be read now"),
+                }
+                shared.lose("the way was closed".into());
+            }
+            Next::Closed => shared.lose("the connection was lost".into()),
             Next::Lost(why) => {
                 shared.lose(why);
                 line.client.0.link.suspect(generation);
@@ -65,11 +77,11 @@ async fn watch(line: &MediaLine, shared: &Shared, generation: u64, ticks: &mut u
         tokio::select! {
             () = &mut newer => return match shared.path().is_some_and(|path| !path.is_closed()) {
                 true => Next::Move,
-                false => Next::Lost("the connection was lost".into()),
+                false => Next::Closed,
             },
             () = shared.wake.notified() => {
                 if shared.path().is_none_or(|path| path.is_closed()) {
-                    return Next::Lost("the way was closed".into());
+                    return Next::Closed;
                 }
             }
             _ = tick.tick() => {
@@ -102,7 +114,6 @@ async fn open(
 ) -> Option<Way> {
     let mut again = 0;
     loop {
-        let Ok(connected) = line.client.0.link.current(PATIENCE).await else { continue };
         let at = match uris.take() {
             Some(uris) => uris,
             None => match read_uris(line).await {
@@ -114,6 +125,7 @@ async fn open(
                 }
             },
         };
+        let Ok(connected) = line.client.0.link.current(PATIENCE).await else { continue };
         let why = match choose(byways_only, again) {
             Choice::Byways(why) => why,
             Choice::WebTransport => match session::open(line, &connected, &at.webtransport, shared).await {
@@ -123,9 +135,11 @@ async fn open(
                 Err(NoSession::Again(why)) => {
                     tracing::debug!(why, "no session yet");
                     // On another connection the count starts anew.
-                    let same = line.client.0.link.generation() == Some(connected.generation);
-                    again = if same { again + 1 } else { 0 };
-                    tokio::time::sleep(PAUSE).await;
+                    let mut link = line.client.watch();
+                    again = tokio::select! {
+                        () = link.beyond(connected.generation) => 0,
+                        () = tokio::time::sleep(PAUSE) => again + 1,
+                    };
                     continue;
                 }
             },

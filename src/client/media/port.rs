@@ -162,9 +162,13 @@ impl Shared {
         (self.news)(MediaNews::Path(kind, why));
     }
 
-    /// The way is lost.
+    /// The way is lost. One that is merely silent is still spoken into: a server that comes back answers at once.
     pub(super) fn lose(&self, why: String) {
-        *lock(&self.path) = None;
+        let mut path = lock(&self.path);
+        if path.as_ref().is_some_and(|path| path.is_closed()) {
+            *path = None;
+        }
+        drop(path);
         let now = clock::elapsed();
         let (last_heard, last_alive) = {
             let engine = lock(&self.engine);
@@ -236,7 +240,8 @@ impl Shared {
     }
 
     pub(in crate::client) fn path_kind(&self) -> Option<MediaPath> {
-        self.path().map(|path| path.kind())
+        let lost = lock(&self.outage).as_ref().is_some_and(|outage| outage.repaired.is_none());
+        self.path().filter(|_| !lost).map(|path| path.kind())
     }
 
     /// The server had no way to deliver on.

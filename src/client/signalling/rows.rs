@@ -74,15 +74,20 @@ impl<T> Outbox<T> {
         self.pending.iter().any(|pending| pending.sent)
     }
 
-    /// The call is over: who waits for the end has it, and who waits for something else never will.
+    /// The call is over: who wanted that has it, and who waits for something else never will.
     pub(super) fn finish(&mut self) -> Vec<(bool, T)> {
-        let all = self.pending.drain(..);
-        all.filter_map(|p| Some((matches!(p.body, ClientBody::End { .. }), p.done?))).collect()
+        self.pending.drain(..).filter_map(|p| Some((is_last_word(&p.body), p.done?))).collect()
     }
 }
 
 fn is_transient(body: &ClientBody) -> bool {
     matches!(body, ClientBody::Ping { .. } | ClientBody::Quality { .. })
+}
+
+/// What may end the call, so that `ended` comes in place of an acknowledgement.
+fn is_last_word(body: &ClientBody) -> bool {
+    use ClientBody::{Declined, End, Failed, NoAnswer};
+    matches!(body, End { .. } | Declined { .. } | Failed { .. } | NoAnswer { .. })
 }
 
 /// How far we have heard.

@@ -38,6 +38,8 @@ struct Run {
     forward_round: u64,
     reverse: Option<Owned>,
     reverse_open: Option<Instant>,
+    /// What was last said of the connection.
+    said: bool,
     reopen_at: Option<Instant>,
     failures: usize,
     forward: Option<Forward>,
@@ -68,6 +70,7 @@ pub(super) async fn run(line: Line, mut tells: mpsc::Receiver<Tell>, heard: mpsc
         forward_round: 0,
         reverse: None,
         reverse_open: None,
+        said: false,
         reopen_at: None,
         failures: 0,
         forward: None,
@@ -202,7 +205,7 @@ impl Run {
                 (self.reverse, self.forward, self.reverse_open) = (None, None, None);
                 (self.sent_at, self.pong_by, self.reopen_at) = (None, None, None);
                 self.outbox.lost();
-                self.heard.send(Heard::Connection(false)).await.is_ok()
+                self.say(false).await
             }
             Some(_) if generation != ours => {
                 self.connect().await;
@@ -219,11 +222,15 @@ impl Run {
         match word.what {
             What::Open => {
                 self.reverse_open = Some(clock::instant());
-                self.heard.send(Heard::Connection(true)).await.is_ok()
+                self.say(true).await
             }
             What::Event(event, at) => self.on_event(event, at).await,
             What::Closed(error) => self.on_closed(error).await,
         }
+    }
+
+    async fn say(&mut self, up: bool) -> bool {
+        std::mem::replace(&mut self.said, up) == up || self.heard.send(Heard::Connection(up)).await.is_ok()
     }
 
     async fn on_event(&mut self, event: Box<Event>, at: Duration) -> bool {
@@ -284,7 +291,7 @@ impl Run {
         let wait = REOPEN[self.failures.min(REOPEN.len() - 1)];
         self.failures += 1;
         self.reopen_at = Some(clock::instant() + wait);
-        self.heard.send(Heard::Connection(false)).await.is_ok()
+        self.say(false).await
     }
 
     async fn on_report(&mut self, report: Report) -> bool {
