@@ -4,7 +4,14 @@
 //! `cargo bench --bench load` runs for 60 s; `RIPT_LOAD_SECONDS` and `RIPT_LOAD_CALLS` change that. It fails if a chunk is
 //! lost, doubled or misrouted.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, dead_code, reason = "a test with a clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    dead_code,
+    unreachable_pub,
+    reason = "a test with a clock"
+)]
 
 #[path = "../tests/common/mod.rs"]
 mod common;

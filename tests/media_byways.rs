@@ -180,7 +180,10 @@ async fn a_put_is_acknowledged_in_its_answer_and_its_chunk_arrives() {
         seq += 1;
         bob.media().await;
         let all = chunks(&answer);
-        let back = all.iter().map(|c| Chunk::parse(c).unwrap()).find(|c| c.kind == Kind::Control(ControlType::ProbeAnswer));
+        let back = all
+            .iter()
+            .map(|c| Chunk::parse(c).unwrap())
+            .find(|c| c.kind == Kind::Control(ControlType::ProbeAnswer));
         assert_eq!(back.unwrap().package, b"nonce");
         assert!(chunks(&byways.put(&[]).await).is_empty());
         // A chunk that comes twice is acknowledged again: the first answer may have been lost.
@@ -273,8 +276,7 @@ async fn bad_bodies_are_refused_and_the_call_goes_on() {
     let pair = Pair::answered(&world, [BOTH, BOTH]).await;
     let mut bob = pair.bob.media(&pair.theirs, &pair.b1).await;
     let bad_chunk = (400, "bad-chunk".to_owned());
-    let mut seq = 0;
-    for byways in Byways::both(&world, &pair.alice, &pair.mine, &pair.a1) {
+    for (seq, byways) in (0..).zip(Byways::both(&world, &pair.alice, &pair.mine, &pair.a1)) {
         let two = byways.put(&[&audio(900, 0, true, b"a"), &audio(901, 20, true, b"b")]).await;
         assert_eq!(problem(&two), bad_chunk);
         let mut cut = BytesMut::new();
@@ -297,7 +299,6 @@ async fn bad_bodies_are_refused_and_the_call_goes_on() {
         let good = audio(seq, seq * 20, true, &[9; 60_000]);
         assert_eq!(ack(&byways.put(&[&good]).await).unwrap().newest, seq);
         assert_eq!(bob.media().await, good);
-        seq += 1;
     }
     assert_eq!(world.port(&pair.mine).drops().unnamed, 2);
 }

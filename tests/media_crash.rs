@@ -141,7 +141,9 @@ async fn no_call_ends_and_no_event_is_lost_when_the_server_is_killed() {
     }
     let (first, last) = (gaps.first().unwrap(), gaps.last().unwrap());
     let down = (started - fell).as_millis();
-    println!("server away for {down} ms; media gap of {CALLS} calls, one after another: {first} to {last} ms");
+    println!(
+        "server away for {down} ms; media gap of {CALLS} calls, one after another: {first} to {last} ms"
+    );
     let calls = soon("the list of calls", alice.calls()).await;
     assert_eq!(calls.len(), CALLS);
 }

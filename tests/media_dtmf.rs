@@ -37,7 +37,8 @@ async fn events_become_chunks_where_the_directives_list_telephone_event() {
     }
     // One digit after the other, each under one timestamp, its last packet three times.
     for (packets, event) in packets.chunks(7).zip([1, 11]) {
-        let expected = [(20, false), (40, false), (60, false), (80, false), (100, true), (100, true), (100, true)];
+        let expected =
+            [(20, false), (40, false), (60, false), (80, false), (100, true), (100, true), (100, true)];
         let expected: Vec<_> =
             expected.iter().map(|(ms, end)| (packets[0].0, packet(event, *end, *ms).to_vec())).collect();
         assert_eq!(packets, expected);

@@ -8,10 +8,10 @@ use ript::protocol::chunk::Chunk;
 use ript::transport::client::H3Client;
 use serde_json::Value;
 
+use crate::common::World;
 use crate::common::link::{Dice, Link, Weather};
 use crate::common::media::{Media, Pair, audio};
 use crate::common::user::{BOTH, EventStream};
-use crate::common::World;
 
 const CHUNKS: u64 = 600;
 
@@ -60,7 +60,7 @@ async fn five_percent_of_loss_is_reported_as_that_in_both_directions() {
     let (mut up, mut down, mut passed) = (0, 0, 0);
     for seq in 0..CHUNKS {
         // The first and the last are seen, so that all that is lost lies between.
-        let edge = seq < 2 || seq >= CHUNKS - 5;
+        let edge = !(2..CHUNKS - 5).contains(&seq);
         if !edge && dice.roll() < 0.05 {
             up += 1;
             continue;
@@ -108,8 +108,7 @@ async fn five_percent_of_loss_is_reported_as_that_in_both_directions() {
 async fn the_report_of_a_lossy_link_is_what_the_far_side_missed() {
     let world = World::start().await;
     let mut pair = Pair::answered(&world, [BOTH, BOTH]).await;
-    let weather =
-        Weather { loss: 0.05, delay: Duration::from_millis(10), jitter: Duration::from_millis(8) };
+    let weather = Weather { loss: 0.05, delay: Duration::from_millis(10), jitter: Duration::from_millis(8) };
     let link = Link::to(world.address, weather, Dice::seeded("lossy link")).await;
     let limits = ript::transport::Limits { datagram_lifetime: Duration::from_secs(5), ..Default::default() };
     let name = "127.0.0.1";

@@ -116,10 +116,15 @@ async fn hostile_datagrams_are_counted_and_close_nothing() {
     let world = World::start().await;
     let pair = Pair::answered(&world, [BOTH, BOTH]).await;
     let (mut alice, mut bob) = pair.media().await;
-    for garbage in [&b""[..], &[0xff; 300], &[9, 0x12, 0, 1, 0x12, 0, 1, 0x22, 0, 1, 0x40], &[3, 0x12, 0, 1, 0x40]] {
+    for garbage in
+        [&b""[..], &[0xff; 300], &[9, 0x12, 0, 1, 0x12, 0, 1, 0x22, 0, 1, 0x40], &[3, 0x12, 0, 1, 0x40]]
+    {
         alice.send(garbage);
     }
-    alice.session.send_stream(bytes::Bytes::from_static(b"\xff\xff"), ript::clock::instant() + crate::common::PATIENCE);
+    alice.session.send_stream(
+        bytes::Bytes::from_static(b"\xff\xff"),
+        ript::clock::instant() + crate::common::PATIENCE,
+    );
     alice.send(&made(&MediaHeader { source: 9, ..MediaHeader::default() }, b"no such stream"));
     for _ in 0..3 {
         alice.send(&audio(0, 0, true, b"once"));

@@ -426,14 +426,16 @@ impl Port {
     /// How the leg's streams fare that come from its client, as measured here.
     pub fn reports(&self) -> impl Iterator<Item = StreamReport> + '_ {
         let rtt = self.rtt();
-        self.inbound.iter().filter(|i| self.speaker.is_none_or(|speaker| speaker == i.handler)).map(move |stream| {
-            let mut quality = stream.quality.clone();
-            if let Some(rtt) = rtt {
-                quality.set_rtt(rtt);
-            }
-            let received = quality.report(stream.ids.0, stream.ids.1, 0);
-            StreamReport { sent: received.received + received.lost, ..received }
-        })
+        self.inbound.iter().filter(|i| self.speaker.is_none_or(|speaker| speaker == i.handler)).map(
+            move |stream| {
+                let mut quality = stream.quality.clone();
+                if let Some(rtt) = rtt {
+                    quality.set_rtt(rtt);
+                }
+                let received = quality.report(stream.ids.0, stream.ids.1, 0);
+                StreamReport { sent: received.received + received.lost, ..received }
+            },
+        )
     }
 
     /// How those fare that go to its client, as acknowledged. Acks tell of loss and delay, not of jitter.
@@ -468,8 +470,7 @@ impl Outbound {
         self.origin = Some(origin);
         if let Some(newest) = self.newest {
             let difference = |wanted: u64, given: u64| wanted as i64 - given as i64;
-            self.shift =
-                (difference(newest.seq + 1, seq), difference(newest.next_timestamp(now), timestamp));
+            self.shift = (difference(newest.seq + 1, seq), difference(newest.next_timestamp(now), timestamp));
             self.sender.reset();
         }
     }

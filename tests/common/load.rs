@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use http_body_util::BodyExt;
 use ript::media::ledger::{Receiver, Sender, Verdict};
 use ript::protocol::ack::Ack;
 use ript::protocol::chunk::{Chunk, ControlType, Kind, MediaHeader, encode};
 use ript::transport::session::{Session, SessionSink};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::user::{BOTH, User, encode as percent};
 use super::{World, soon};
@@ -141,6 +144,17 @@ pub struct Load {
     pub callers: User,
     pub callees: User,
     ends: Vec<Arc<End>>,
+    /// Readers of signalling: a call without a byway ends after 30 s.
+    _signalling: JoinSet<()>,
+}
+
+/// Keeps a call's reverse byway open and read.
+async fn signalling(user: User, call: String, handler: String) {
+    let request = user.builder("GET", &format!("{call}/events?handler={}", percent(&handler)));
+    let request = request.body(Body::empty()).expect("a request");
+    let Ok(response) = user.client.request(request).await else { return };
+    let mut body = response.into_body();
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 impl Load {
@@ -154,7 +168,7 @@ impl Load {
     pub async fn of(alice: User, bob: User, calls: u32) -> Self {
         let (a1, b1) = (alice.register("a1", BOTH).await, bob.register("b1", BOTH).await);
         let mut taps = bob.stream(&format!("push?handler={}", percent(&b1))).await;
-        let mut ends = Vec::new();
+        let (mut ends, mut readers) = (Vec::new(), JoinSet::new());
         for call in 0..calls {
             let placed = alice.call(&a1, &bob.number).await;
             let mine = placed["uri"].as_str().expect("a uri");
@@ -165,15 +179,17 @@ impl Load {
             let answered = bob.event(&theirs, &b1, json!({"event": "answered"})).await;
             assert_eq!(answered.status, 200, "{answered:?}");
             for (user, uri, handler, caller) in [(&alice, mine, &a1, true), (&bob, &theirs, &b1, false)] {
+                readers.spawn(signalling(user.clone(), uri.to_owned(), handler.clone()));
                 let end = End::new(call, caller);
                 let ticket = user.ticket(uri, handler).await.parse().expect("a URI");
-                let opening = user.client.open_session(ticket, HeaderMap::new(), Arc::new(Inlet(end.clone())));
+                let opening =
+                    user.client.open_session(ticket, HeaderMap::new(), Arc::new(Inlet(end.clone())));
                 let session = soon("a session", opening).await.expect("a session");
                 end.session.set(session).expect("it is set once");
                 ends.push(end);
             }
         }
-        Self { callers: alice, callees: bob, ends }
+        Self { callers: alice, callees: bob, ends, _signalling: readers }
     }
 
     /// Sends 50 chunks a second on each stream for that long. `in_flight`: chunks of one stream that may be under way; a

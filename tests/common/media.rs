@@ -226,7 +226,8 @@ impl Pair {
     pub async fn ringing(world: &World, advertisements: [&str; 2]) -> Self {
         let alice = world.user("alice", "+14085550001").await;
         let bob = world.user("bob", "+14085550002").await;
-        let (a1, b1) = (alice.register("a1", advertisements[0]).await, bob.register("b1", advertisements[1]).await);
+        let (a1, b1) =
+            (alice.register("a1", advertisements[0]).await, bob.register("b1", advertisements[1]).await);
         let mine = alice.call(&a1, &bob.number).await["uri"].as_str().expect("a uri").to_owned();
         let theirs = bob.calls().await.pop().expect("a ringing call");
         Self { alice, bob, a1, b1, mine, theirs }

@@ -84,13 +84,22 @@ impl Rig {
 fn truncated_values_are_widened_until_whole_ones_are_acknowledged() {
     let mut rig = Rig::new();
     assert_eq!(rig.send(PHONE, 70_000, 5_000_000, true), Some((Wire::whole(70_000), Wire::whole(5_000_000))));
-    assert_eq!(rig.send(PHONE, 70_001, 5_000_020, false), Some((Wire::whole(70_001), Wire::whole(5_000_020))));
+    assert_eq!(
+        rig.send(PHONE, 70_001, 5_000_020, false),
+        Some((Wire::whole(70_001), Wire::whole(5_000_020)))
+    );
     rig.ack(PHONE, 70_001);
-    assert_eq!(rig.send(PHONE, 70_002, 5_000_040, false), Some((Wire::short(70_002), Wire::short(5_000_040))));
+    assert_eq!(
+        rig.send(PHONE, 70_002, 5_000_040, false),
+        Some((Wire::short(70_002), Wire::short(5_000_040)))
+    );
     // A need-whole brings them back.
     let need = control(|out| NeedWhole { source: 1, sink: 1 }.encode(out));
     rig.to.arrived(ms(rig.now), PHONE, &need, &mut BytesMut::new());
-    assert_eq!(rig.send(PHONE, 70_003, 5_000_060, false), Some((Wire::whole(70_003), Wire::whole(5_000_060))));
+    assert_eq!(
+        rig.send(PHONE, 70_003, 5_000_060, false),
+        Some((Wire::whole(70_003), Wire::whole(5_000_060)))
+    );
     assert_eq!(rig.send(PHONE, 70_004, 5_000_080, true), Some((Wire::whole(70_004), Wire::whole(5_000_080))));
 }
 
@@ -187,8 +196,19 @@ fn hostile_things_are_counted_and_dropped() {
     assert_eq!(arrive(&[9, 0x12, 0, 1, 0x12, 0, 1, 0x22, 0, 1, 0x40]), (true, garbage(3)));
     assert_eq!(arrive(&[3, 0x12, 0, 1, 0x40]), (true, garbage(4)));
     // An ack that reaches below zero, an empty probe.
-    assert_eq!(arrive(&control(|out| crate::protocol::chunk::encode_control(ControlType::Ack, &[1, 1, 0, 0, 9], out))).1, garbage(5));
-    assert_eq!(arrive(&control(|out| crate::protocol::chunk::encode_control(ControlType::Probe, &[], out))).1, garbage(6));
+    assert_eq!(
+        arrive(&control(|out| crate::protocol::chunk::encode_control(
+            ControlType::Ack,
+            &[1, 1, 0, 0, 9],
+            out
+        )))
+        .1,
+        garbage(5)
+    );
+    assert_eq!(
+        arrive(&control(|out| crate::protocol::chunk::encode_control(ControlType::Probe, &[], out))).1,
+        garbage(6)
+    );
     // Control types that nobody knows are not even garbage.
     let unknown = control(|out| crate::protocol::chunk::encode_control(ControlType::Unknown(99), b"x", out));
     assert_eq!(arrive(&unknown), (true, garbage(6)));
@@ -233,7 +253,9 @@ fn acks_come_every_100_ms_with_what_is_missing() {
     assert_eq!(acks[2].1.runs, [2, 2, 7]);
     assert_eq!(acks[5].1.runs, [6, 1, 11, 2, 7]);
     assert!(acks.iter().all(|(at, ack)| ack.newest == *at && ack.delay_ms == 0));
-    port.acks_now(ms(2000), PHONE, |ack| acks.push((0, Ack::parse(Chunk::parse(ack).unwrap().package).unwrap())));
+    port.acks_now(ms(2000), PHONE, |ack| {
+        acks.push((0, Ack::parse(Chunk::parse(ack).unwrap().package).unwrap()))
+    });
     let last = &acks.last().unwrap().1;
     assert_eq!((last.newest, last.delay_ms), (29, 420));
 }
@@ -335,12 +357,16 @@ fn streams_that_a_client_can_make_are_bounded() {
     let all = Advertisement::parse(&all).unwrap();
     let named = Directives::compute(&all, &all);
     let mut port = Port::default();
-    port.plan(ms(0), Plan { sends: named.clone(), receives: named, speaker: Some(PHONE), listener: None, heard: true });
+    port.plan(
+        ms(0),
+        Plan { sends: named.clone(), receives: named, speaker: Some(PHONE), listener: None, heard: true },
+    );
     let mut taken = 0;
     for id in 1..=80u8 {
         let mut out = BytesMut::new();
         encode(&MediaHeader { source: id, sink: id, ..MediaHeader::default() }, b"x", &mut out);
-        taken += usize::from(matches!(port.arrived(ms(1), PHONE, &out, &mut BytesMut::new()), Arrival::Media(_)));
+        taken +=
+            usize::from(matches!(port.arrived(ms(1), PHONE, &out, &mut BytesMut::new()), Arrival::Media(_)));
     }
     assert!(taken <= MAX_STREAMS && taken > 0, "{taken}");
 }

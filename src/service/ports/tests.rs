@@ -249,7 +249,10 @@ fn digits_queue_up_for_one_player() {
     assert!(!port.dial('2', 100));
     assert_eq!(port.next_digit(), Some(('1', 100)));
     assert!(!port.dial('3', 100));
-    assert_eq!((port.next_digit(), port.next_digit(), port.next_digit()), (Some(('2', 100)), Some(('3', 100)), None));
+    assert_eq!(
+        (port.next_digit(), port.next_digit(), port.next_digit()),
+        (Some(('2', 100)), Some(('3', 100)), None)
+    );
     assert!(port.dial('4', 100), "the player is gone");
     (0..1000).for_each(|_| assert!(!port.dial('5', 100)));
     assert_eq!(lock(&port.state).dialled.len(), MAX_DIGITS);
