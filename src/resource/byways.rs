@@ -20,10 +20,13 @@ const HOLD: Duration = Duration::from_millis(60);
 /// Control chunks that wait for an answer to go along with.
 const MAX_CONTROLS: usize = 32;
 
+/// A device on a leg.
+type Name = (LegId, HandlerKey);
+
 /// All devices that use byways.
 #[derive(Debug, Default)]
 pub(crate) struct Byways {
-    open: Mutex<HashMap<(LegId, HandlerKey), (Arc<Queue>, Entrance)>>,
+    open: Mutex<HashMap<Name, (Arc<Queue>, Entrance)>>,
 }
 
 impl Byways {
@@ -51,7 +54,7 @@ impl Byways {
 #[derive(Debug)]
 pub(crate) struct Queue {
     all: Weak<Byways>,
-    name: (LegId, HandlerKey),
+    name: Name,
     inner: Mutex<Inner>,
 }
 
