@@ -6,8 +6,8 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
-/// What is logged where nothing else is said.
-pub const DEFAULT_FILTER: &str = "info";
+/// What is logged where nothing else is said; h3 calls the ordinary end of a connection an error.
+pub const DEFAULT_FILTER: &str = "info,h3=off";
 
 /// Why there is no log.
 #[derive(Debug, Error)]

@@ -2,10 +2,24 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests may fail loudly")]
 
+mod authorization;
+mod bad_input;
 mod calls;
 mod client_calls;
 mod client_survives;
 mod common;
+mod ended_calls;
+mod forward_events;
+mod handlers;
+mod json_twin;
 mod layers;
+mod limits;
+mod origins;
+mod placing;
+mod push;
+mod reverse_events;
+mod taking;
+mod tgs;
 mod vectors_advertisement;
 mod vectors_chunk;
+mod versions;

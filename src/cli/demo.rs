@@ -15,10 +15,12 @@ use crate::client::{
     Handler, HandlerSpec, Happened,
 };
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 
 const CALLER: &str = "+14085550001";
 const CALLEE: &str = "+14085550002";
+/// What is logged unless asked otherwise: that the server is a development server is said in the output.
+pub(super) const LOG: &str = "warn,h3=off,ript::cli::dev=error";
 /// How long the two talk: both samples fit, with the jitter buffer's delay.
 const TALK: Duration = Duration::from_millis(5200);
 /// How long anything may take that is not talk.
@@ -54,8 +56,6 @@ enum DemoError {
     Late(&'static str),
     #[error("the call ended before it was answered: {0:?}")]
     Refused(crate::client::EndInfo),
-    #[error("the caller's client ended without a result")]
-    Lost,
 }
 
 impl Args {
@@ -66,19 +66,19 @@ impl Args {
             None => temporary(),
         };
         // With --keep the server is to be found where `ript call` looks for it, if that port is free.
-        let any = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let usual = [SocketAddr::from((Ipv4Addr::LOCALHOST, 4433))];
-        let started = match self.keep {
-            true => serve::start(Config::development(&folder, &usual)?).await,
-            false => serve::start(Config::development(&folder, &any)?).await,
-        };
-        let server = match started {
-            Err(_) if self.keep => serve::start(Config::development(&folder, &any)?).await?,
-            other => other?,
+        let server = match self.keep {
+            true => match serve::start(config(&folder, 4433)?).await {
+                Ok(server) => server,
+                Err(_) => serve::start(config(&folder, 0)?).await?,
+            },
+            false => serve::start(config(&folder, 0)?).await?,
         };
         let address = *server.addresses().first().ok_or(DemoError::Late("listening"))?;
         let url = format!("https://{address}");
-        println!("server   {url} (HTTP/3), development certificates and issuer in {}", folder.display());
+        println!(
+            "server   {url} (HTTP/3); development certificates and token issuer, in {}",
+            folder.display()
+        );
         let sides = self.call(&folder, &url).await;
         let passed = match &sides {
             Ok(sides) => report::print(sides),
@@ -100,12 +100,12 @@ impl Args {
         folder: &Path,
         url: &str,
     ) -> Result<[Side; 2], Box<dyn std::error::Error + Send + Sync>> {
-        let callee = device(folder, url, "bob", CALLEE).await?;
-        let caller = device(folder, url, "alice", CALLER).await?;
+        let callee_device = device(folder, url, "bob", CALLEE).await?;
+        let caller_device = device(folder, url, "alice", CALLER).await?;
         println!("callee   bob at {CALLEE}, caller alice at {CALLER}; each with a token of their own\n");
-        let mut listener = callee.listen();
+        let mut listener = callee_device.listen();
         let began = clock::elapsed();
-        let place = soon("placing the call", caller.place(CALLEE, None));
+        let place = soon("placing the call", caller_device.place(CALLEE, None));
         let (placed, incoming) = tokio::join!(place, soon("the tap", listener.next()));
         let (outgoing, incoming) = (placed??, incoming??);
         let (heard_by_caller, heard_by_callee) = (outgoing.events(), incoming.call().events());
@@ -115,11 +115,16 @@ impl Args {
         let from_caller = self.talk(folder, "caller", &outgoing, audio::CALLER)?;
         let from_callee = self.talk(folder, "callee", &incoming, audio::CALLEE)?;
         tokio::time::sleep(TALK).await;
+        // Once the call is over its media path and figures are gone with it.
+        let stats = [outgoing.stats(), incoming.stats()];
         outgoing.end().await?;
         let ends = async { tokio::join!(outgoing.ended(), incoming.ended()) };
         soon("the end", ends).await?;
-        let caller = finish("caller", &outgoing, from_caller, heard_by_caller, audio::CALLEE, began).await?;
-        let callee = finish("callee", &incoming, from_callee, heard_by_callee, audio::CALLER, began).await?;
+        let [at_caller, at_callee] = stats;
+        let caller = finish("caller", at_caller, from_caller, heard_by_caller, audio::CALLEE, began).await?;
+        let callee = finish("callee", at_callee, from_callee, heard_by_callee, audio::CALLER, began).await?;
+        caller_device.unregister().await?;
+        callee_device.unregister().await?;
         Ok([caller, callee])
     }
 
@@ -142,6 +147,13 @@ impl Args {
     }
 }
 
+fn config(folder: &Path, port: u16) -> Result<Config, ConfigError> {
+    let mut config = Config::development(folder, &[SocketAddr::from((Ipv4Addr::LOCALHOST, port))])?;
+    // Its only clients are in this process, and are done.
+    config.transport.drain = Duration::from_millis(200);
+    Ok(config)
+}
+
 /// A registered device of a new user.
 async fn device(
     folder: &Path,
@@ -161,13 +173,12 @@ async fn device(
 
 async fn finish(
     name: &'static str,
-    call: &Call,
+    stats: CallStats,
     (sound, recording): (AudioCall, PathBuf),
     mut events: CallEvents,
     spoken: &[u8],
     began: Duration,
 ) -> Result<Side, Box<dyn std::error::Error + Send + Sync>> {
-    let stats = call.stats();
     let sound = soon("the recording", sound.finish()).await??;
     let heard = correlate(&audio::speech(spoken), &read_audio(&recording)?, audio::SAMPLE_RATE);
     let mut happened = Vec::new();

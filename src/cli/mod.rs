@@ -67,7 +67,9 @@ enum Command {
 impl Cli {
     /// Does what was asked.
     pub async fn run(self) -> Outcome {
-        let log = telemetry::Options { filter: self.log, json: self.log_json };
+        // The demonstration's own output is what its user came for.
+        let quiet = matches!(self.command, Command::Demo(_)).then(|| demo::LOG.to_owned());
+        let log = telemetry::Options { filter: self.log.or(quiet), json: self.log_json };
         // The server's filter may stand in its configuration, so it starts its log itself.
         if !matches!(self.command, Command::Serve(_)) {
             telemetry::init(&log)?;

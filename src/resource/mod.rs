@@ -13,11 +13,12 @@ mod push;
 mod reply;
 mod stream;
 mod tgs;
+mod twin;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{any, connect, get, post};
+use axum::routing::{connect, get, post};
 
 use crate::service::Service;
 
@@ -68,7 +69,7 @@ pub fn router(service: Arc<Service>, settings: Settings) -> Router {
             "/providertgs/{tg}/calls/{leg}/media",
             get(media::fetch).put(media::send).merge(connect(media::session)),
         )
-        .route("/push", any(push::open))
+        .route("/push", get(push::open).merge(connect(push::open)))
         .route("/push/tickets", post(push::ticket));
     Router::new()
         .nest(crate::protocol::resource::ROOT, v1)

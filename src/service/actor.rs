@@ -229,6 +229,9 @@ impl Actor {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Input(input, answer) => {
+                if let Input::Closed { byway, .. } = &*input {
+                    self.outlets.remove(byway);
+                }
                 let done = self.input(*input).await;
                 if let Some(answer) = answer {
                     let _ = answer.send(done);
@@ -282,13 +285,24 @@ impl Actor {
     /// One step of the machine: what changed is written down before anybody hears of it.
     async fn input(&mut self, input: Input) -> Result<Option<Accepted>, Problem> {
         let before = self.call.clone();
+        let joins = matches!(input, Input::Routed { .. });
         let done = self.call.handle(clock::now(), input)?;
         if let Err(problem) = self.write_down().await {
             self.call = before;
             return Err(problem);
         }
+        if joins {
+            self.enlist();
+        }
         self.drain();
         Ok(done)
+    }
+
+    /// A leg that has joined is found by its URI before its devices hear of it.
+    fn enlist(&self) {
+        let (Some(service), Some(mailbox)) = (self.service.upgrade(), self.own.upgrade()) else { return };
+        let calls = CallHandle { id: self.call.id, mailbox };
+        self.call.legs().filter(|l| !l.ended()).for_each(|leg| service.directory.insert(leg, &calls));
     }
 
     async fn write_down(&mut self) -> Result<(), Problem> {
@@ -350,7 +364,7 @@ impl Actor {
                     Ok(leg) => Input::Routed { purpose, leg },
                     Err(problem) => Input::NotRouted { purpose, code: problem.code },
                 };
-                self.follow_up(&service, input);
+                self.follow_up(input);
             }
             Output::Fetch { replaces, user } => self.fetch(&service, replaces, user),
             Output::Released(leg) => self.released = Some(leg),
@@ -371,12 +385,7 @@ impl Actor {
     }
 
     /// What an output led to goes to the machine as its next input, through the mailbox like everything.
-    fn follow_up(&mut self, service: &Arc<Service>, input: Input) {
-        if let Input::Routed { leg, .. } = &input
-            && let Some(mailbox) = self.own.upgrade()
-        {
-            service.directory.expect(leg, &CallHandle { id: self.call.id, mailbox });
-        }
+    fn follow_up(&mut self, input: Input) {
         let own = self.own.clone();
         self.tasks.spawn(async move {
             if let Some(mailbox) = own.upgrade() {

@@ -1,6 +1,7 @@
 //! The loopback world: a server in this process on real sockets, users with tokens, and a plain client that
 //! speaks the wire without `ript::client`.
 
+pub mod h1h2;
 pub mod user;
 
 use std::net::SocketAddr;
