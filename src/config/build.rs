@@ -95,6 +95,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
             trusted_proxies: trusted_proxies.unwrap_or_default(),
             max_body: body,
             max_chunk: chunk,
+            ..resource::Settings::default()
         },
         transport: transport::Limits {
             // hyper takes no smaller buffer than 8192 bytes.

@@ -16,6 +16,7 @@ mod tgs;
 mod twin;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{connect, get, post};
@@ -35,11 +36,20 @@ pub struct Settings {
     pub max_body: usize,
     /// The largest media chunk.
     pub max_chunk: usize,
+    /// How long a `GET` of media waits for a chunk.
+    pub media_idle: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { origins: vec![], trusted_proxies: vec![], max_body: 64 * 1024, max_chunk: 64 * 1024 }
+        Self {
+            origins: vec![],
+            trusted_proxies: vec![],
+            max_body: 64 * 1024,
+            max_chunk: 64 * 1024,
+            // wire §5: an idle one gets 204 after 10 s.
+            media_idle: Duration::from_secs(10),
+        }
     }
 }
 

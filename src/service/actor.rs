@@ -16,6 +16,7 @@ use crate::call::{
     Accepted, ByWay, BywayId, Call, Input, Leg, LegView, NewLeg, Output, Purpose, Refusal, To,
 };
 use crate::clock;
+use crate::media::quality::StreamReport;
 use crate::protocol::event::{Body, Event, State};
 use crate::protocol::id::{CallId, HandlerKey, LegId};
 use crate::protocol::problem::{Code, Problem};
@@ -370,8 +371,8 @@ impl Actor {
             Output::Released(leg) => self.released = Some(leg),
             Output::Media(plan) => service.ports.apply(plan, &self.own),
             Output::Digit { leg, digit, duration } => {
-                if let Some(port) = service.ports.get(leg) {
-                    self.tasks.spawn(port.play_digit(digit, duration));
+                if let Some(port) = service.ports.get(leg).filter(|port| port.dial(digit, duration)) {
+                    self.tasks.spawn(port.play_digits());
                 }
             }
             Output::Gone => {
@@ -442,18 +443,14 @@ impl Actor {
 
     fn report(&mut self, service: &Arc<Service>, leg: LegId) {
         let Some(port) = service.ports.get(leg) else { return };
-        let mut streams: Vec<Value> = Vec::new();
-        for report in port.reports() {
-            let mut stream = json!(report);
-            stream["direction"] = "c2s".into();
-            streams.push(stream);
-        }
-        for ((source, sink), counts) in port.sent() {
-            streams.push(json!({
-                "direction": "s2c", "source": source, "sink": sink, "sent": counts.sent,
-                "received": counts.acknowledged, "lost": counts.lost,
-            }));
-        }
+        let entries = |reports: Vec<StreamReport>, direction: &'static str| {
+            reports.into_iter().map(move |report| {
+                let mut entry = json!(report);
+                entry["direction"] = direction.into();
+                entry
+            })
+        };
+        let streams: Vec<Value> = entries(port.reports(), "c2s").chain(entries(port.sent(), "s2c")).collect();
         if streams.is_empty() {
             return;
         }

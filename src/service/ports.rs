@@ -1,7 +1,7 @@
 //! Media ports: where a leg's media comes in and goes out. Chunks go from port to port on the task that
 //! received them; a port's lock is held for one chunk, and never two at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
@@ -11,11 +11,10 @@ use tokio::sync::mpsc;
 
 use super::actor::Command;
 use super::{dtmf, lock, read, write};
-use crate::call::MediaPlan;
+use crate::call::{LegMedia, MediaPlan};
 use crate::clock;
-use crate::media::ledger::Counts;
 use crate::media::quality::StreamReport;
-use crate::media::relay::{Arrival, Drops, Origin, Port, Relayed};
+use crate::media::relay::{Arrival, Drops, Origin, Plan, Port, Relayed};
 use crate::protocol::codec::PayloadType;
 use crate::protocol::id::{HandlerKey, LegId};
 
@@ -23,6 +22,8 @@ use crate::protocol::id::{HandlerKey, LegId};
 const FRESH: Duration = Duration::from_secs(1);
 /// How often ports are looked at for acks that no media took along.
 const TICK: Duration = Duration::from_millis(25);
+/// Digits that wait to be played on one leg; more than anybody dials ahead.
+const MAX_DIGITS: usize = 64;
 
 /// A way to a device: a WebTransport session or its byways.
 pub trait MediaPath: Send + Sync {
@@ -44,12 +45,18 @@ struct Attachment {
 #[derive(Default)]
 struct State {
     port: Port,
-    peer: Option<Arc<LegPort>>,
+    /// Weak: the two legs of a call are each other's.
+    peer: Weak<LegPort>,
     listener: Option<HandlerKey>,
     paths: Vec<Attachment>,
     calls: Option<mpsc::WeakSender<Command>>,
     digits: dtmf::Detector,
+    dialled: VecDeque<(char, u32)>,
+    playing: bool,
     panicked: Duration,
+    over: bool,
+    /// Where chunks are rewritten: its memory stays.
+    scratch: BytesMut,
 }
 
 /// One leg's media port.
@@ -97,9 +104,10 @@ impl Ports {
                 continue;
             };
             let mut state = lock(&port.state);
-            state.port.plan(now, part.sends, part.receives, part.speaker, peer.is_some());
-            state.peer = peer;
-            state.listener = part.listener;
+            let LegMedia { sends, receives, speaker, listener, .. } = part;
+            state.port.plan(now, Plan { sends, receives, speaker, listener, heard: peer.is_some() });
+            state.peer = peer.as_ref().map(Arc::downgrade).unwrap_or_default();
+            state.listener = listener;
         }
     }
 
@@ -113,13 +121,19 @@ impl Ports {
         let id = self.name();
         let mut state = lock(&port.state);
         let same = |a: &Attachment| a.handler == handler && a.path.is_session() == path.is_session();
-        let (old, kept) = std::mem::take(&mut state.paths).into_iter().partition(same);
+        let (old, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.paths).into_iter().partition(same);
         state.paths = kept;
-        state.paths.push(Attachment { id, handler, path: path.clone(), heard: clock::elapsed() });
-        state.port.path_opened();
+        let over = state.over;
+        if !over {
+            let only = state.paths.iter().all(|a| a.handler != handler);
+            state.paths.push(Attachment { id, handler, path: path.clone(), heard: clock::elapsed() });
+            state.port.path_opened(handler, only);
+        }
         drop(state);
-        let old: Vec<Attachment> = old;
         old.iter().for_each(|a| a.path.close("another session of this handler took its place"));
+        if over {
+            path.close("the call has ended");
+        }
         Entrance { port: Arc::downgrade(port), id, handler, path }
     }
 
@@ -159,12 +173,12 @@ impl Entrance {
         let now = clock::elapsed();
         let mut reply = BytesMut::new();
         let mut state = lock(&port.state);
-        if let Some(attachment) = state.paths.iter_mut().find(|a| a.id == self.id) {
-            attachment.heard = now;
-        }
+        // What comes on a path that another took the place of belongs to a numbering that may be over.
+        let Some(attachment) = state.paths.iter_mut().find(|a| a.id == self.id) else { return !state.over };
+        attachment.heard = now;
         let arrival = state.port.arrived(now, self.handler, bytes, &mut reply);
         let peer = match &arrival {
-            Arrival::Media(_) => state.peer.clone(),
+            Arrival::Media(_) => state.peer.upgrade(),
             Arrival::Done | Arrival::Reply => None,
         };
         drop(state);
@@ -216,7 +230,6 @@ impl State {
 impl LegPort {
     /// Media from the other leg.
     fn deliver(self: &Arc<Self>, now: Duration, origin: Origin, media: &Relayed<'_>, from: &Arc<Self>) {
-        let mut out = BytesMut::new();
         let mut state = lock(&self.state);
         // wire §4 `dtmf`: where this leg's directives list no telephone-event, a digit goes as an event.
         if media.chunk.payload_type == u64::from(PayloadType::TELEPHONE_EVENT.0)
@@ -228,14 +241,20 @@ impl LegPort {
             }
             return;
         }
-        let Some(verbatim) = state.port.departs(now, origin, media, &mut out) else { return };
-        state.send(self, now, if verbatim { media.bytes } else { &out });
+        let mut out = std::mem::take(&mut state.scratch);
+        out.clear();
+        if let Some(verbatim) = state.port.departs(now, origin, media, &mut out) {
+            state.send(self, now, if verbatim { media.bytes } else { &out });
+        }
+        state.scratch = out;
     }
 
     fn over(&self) {
-        let paths = std::mem::take(&mut lock(&self.state).paths);
+        let mut state = lock(&self.state);
+        let paths = std::mem::take(&mut state.paths);
+        (state.over, state.peer) = (true, Weak::new());
+        drop(state);
         paths.iter().for_each(|a| a.path.close("the call has ended"));
-        lock(&self.state).peer = None;
     }
 
     fn tell(&self, command: Command) {
@@ -259,13 +278,13 @@ impl LegPort {
         }
     }
 
-    /// How the leg's streams fare: what came from its client, and what went to it.
+    /// How the streams fare that come from its client.
     pub fn reports(&self) -> Vec<StreamReport> {
-        lock(&self.state).port.reports()
+        lock(&self.state).port.reports().collect()
     }
 
-    /// What went to the leg's client, by stream.
-    pub fn sent(&self) -> Vec<((u8, u8), Counts)> {
+    /// How those fare that go to its client.
+    pub fn sent(&self) -> Vec<StreamReport> {
         lock(&self.state).port.sent().collect()
     }
 
@@ -274,23 +293,40 @@ impl LegPort {
         lock(&self.state).port.drops()
     }
 
-    /// Plays a digit into the audio that goes to this leg; returns once it is over.
-    pub(crate) async fn play_digit(self: Arc<Self>, digit: char, duration: u32) {
-        let mut interval = tokio::time::interval(Duration::from_millis(u64::from(dtmf::STEP)));
-        let mut timestamp = None;
-        for payload in dtmf::payloads(digit, duration) {
-            interval.tick().await;
-            let now = clock::elapsed();
-            let mut out = BytesMut::new();
-            let mut state = lock(&self.state);
-            // RFC 4733 §2.5.1.2: all packets of an event carry the timestamp of its beginning.
-            let kind = u64::from(PayloadType::TELEPHONE_EVENT.0);
-            match state.port.insert(now, kind, timestamp, &payload, &mut out) {
-                Some(at) => timestamp = Some(at),
-                None => return,
-            }
-            state.send(&self, now, &out);
+    /// Puts a digit behind those that are being played. True: nobody plays them yet, see [`Self::play_digits`].
+    pub(crate) fn dial(&self, digit: char, duration: u32) -> bool {
+        let mut state = lock(&self.state);
+        if state.dialled.len() < MAX_DIGITS {
+            state.dialled.push_back((digit, duration));
         }
+        !std::mem::replace(&mut state.playing, true)
+    }
+
+    /// Plays what was dialled into the audio that goes to this leg, one digit after another.
+    pub(crate) async fn play_digits(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(Duration::from_millis(u64::from(dtmf::STEP)));
+        while let Some((digit, duration)) = self.next_digit() {
+            let mut timestamp = None;
+            for payload in dtmf::payloads(digit, duration) {
+                interval.tick().await;
+                let now = clock::elapsed();
+                let mut out = BytesMut::new();
+                let mut state = lock(&self.state);
+                // RFC 4733 §2.5.1.2: all packets of an event carry the timestamp of its beginning.
+                let kind = u64::from(PayloadType::TELEPHONE_EVENT.0);
+                // Nothing to insert into, as in a hold: the digit is over.
+                let Some(at) = state.port.insert(now, kind, timestamp, &payload, &mut out) else { break };
+                timestamp = Some(at);
+                state.send(&self, now, &out);
+            }
+        }
+    }
+
+    fn next_digit(&self) -> Option<(char, u32)> {
+        let mut state = lock(&self.state);
+        let next = state.dialled.pop_front();
+        state.playing = next.is_some();
+        next
     }
 }
 
@@ -324,3 +360,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
