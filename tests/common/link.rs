@@ -97,11 +97,6 @@ impl Link {
     pub fn up(&self) -> &Tally {
         &self.state.up
     }
-
-    /// Towards the clients.
-    pub fn down(&self) -> &Tally {
-        &self.state.down
-    }
 }
 
 impl State {
