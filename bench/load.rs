@@ -9,6 +9,7 @@
     clippy::disallowed_methods,
     missing_docs,
     dead_code,
+    unreachable_pub,
     reason = "a test with a clock"
 )]
 

@@ -13,8 +13,8 @@ use ript::protocol::chunk::{Chunk, ControlType, Kind, MediaHeader, encode};
 use ript::transport::session::{Session, SessionSink};
 use serde_json::json;
 
+use super::soon;
 use super::user::{BOTH, User, encode as percent};
-use super::{World, soon};
 
 /// As much as 20 ms of opus at 32 kbit/s.
 const PAYLOAD: usize = 80;
