@@ -7,11 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::routing::connect;
-use axum::{Extension, Router};
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, header};
 use ript::client::audio::{AtEnd, CALLEE, CALLER, FrameSource, speech};
 use ript::client::{
     AudioCall, AudioOptions, AudioSource, Call, CallEvent, Client, ForwardMode, Handler, HandlerSpec,
@@ -150,12 +148,12 @@ async fn bad_proxy(world: &World) -> (u16, tokio::task::JoinHandle<()>) {
         fn on_stream(&self, _: Bytes) {}
         fn on_closed(&self) {}
     }
-    let deaf = async |Extension(upgrade): Extension<WebTransportUpgrade>| {
-        upgrade.on_upgrade(|session| Arc::new(Deaf(session)) as Arc<dyn SessionSink>);
-        StatusCode::OK
-    };
     let real = resource::router(world.service.clone(), resource::Settings::default());
-    let holding = axum::middleware::from_fn(async |request: Request<Body>, next: axum::middleware::Next| {
+    let worse = axum::middleware::from_fn(async |request: Request<Body>, next: axum::middleware::Next| {
+        if let Some(upgrade) = request.extensions().get::<WebTransportUpgrade>() {
+            upgrade.on_upgrade(|session| Arc::new(Deaf(session)));
+            return http::Response::new(Body::empty());
+        }
         let open = request.method() == Method::PUT && !request.headers().contains_key(header::CONTENT_LENGTH);
         if open {
             return http::Response::new(
@@ -164,9 +162,7 @@ async fn bad_proxy(world: &World) -> (u16, tokio::task::JoinHandle<()>) {
         }
         next.run(request).await
     });
-    let media = "/.well-known/ript/v1/providertgs/{tg}/calls/{leg}/media";
-    let router =
-        Router::new().route(media, connect(deaf).fallback_service(real.clone())).fallback_service(real);
+    let router = real.layer(worse);
     let file = |name: &str| world.folder().join(name);
     let keys = tls::TlsKeys::from_files(&file("server.pem"), &file("server-key.pem")).unwrap();
     let settings = quic::QuicServerSettings::new(tls::quic_server(keys).unwrap(), [8; 32]);
@@ -174,7 +170,7 @@ async fn bad_proxy(world: &World) -> (u16, tokio::task::JoinHandle<()>) {
     let port = endpoint.local_addr().unwrap().port();
     let serving = async move {
         let limits = Arc::new(Limits::default());
-        let _ = h3::serve_endpoint(endpoint, router.layer(holding), limits, CancellationToken::new()).await;
+        let _ = h3::serve_endpoint(endpoint, router, limits, CancellationToken::new()).await;
     };
     (port, tokio::spawn(serving))
 }

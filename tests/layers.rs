@@ -17,7 +17,7 @@ fn layers() -> BTreeMap<&'static str, (u8, &'static [&'static str])> {
         ("resource", (3, &["transport"])),
         ("client", (5, &[])),
         ("telemetry", (5, &[])),
-        ("config", (5, &[])),
+        ("config", (5, &["telemetry"])),
         ("cli", (5, &["client", "config", "telemetry"])),
     ])
 }

@@ -1,6 +1,12 @@
 //! Everything that is tested from outside, in one program; one behaviour a file.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests may fail loudly"
+)]
 
 mod authorization;
 mod bad_input;

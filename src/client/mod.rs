@@ -18,7 +18,7 @@
 //! |---|---|
 //! | the connection, and how it comes back | `link` |
 //! | a request for every resource | `api` |
-//! | registering, placing, being called | `device`-less [`Handler`]: `handler`, `listener` |
+//! | registering a device, placing calls, being called | `handler`, `listener` |
 //! | one call: its state, its events, what can be done to it | `call` |
 //! | events both ways, resumed after a loss | `signalling` |
 //! | chunks both ways, without codecs | `media` |

@@ -22,6 +22,9 @@ const MAX_HELD: usize = 8;
 /// Control chunks that wait for an answer to go along with.
 const MAX_CONTROLS: usize = 32;
 
+/// A device on a leg.
+type Name = (LegId, HandlerKey);
+
 /// All devices that use byways.
 #[derive(Debug, Default)]
 pub(crate) struct Byways {
@@ -30,7 +33,7 @@ pub(crate) struct Byways {
 
 #[derive(Debug, Default)]
 struct Table {
-    open: HashMap<(LegId, HandlerKey), (Arc<Queue>, Entrance)>,
+    open: HashMap<Name, (Arc<Queue>, Entrance)>,
     /// How large it may grow before those that are closed are looked for.
     sweep_at: usize,
 }

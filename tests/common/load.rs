@@ -16,8 +16,8 @@ use ript::transport::session::{Session, SessionSink};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use super::soon;
 use super::user::{BOTH, User, encode as percent};
-use super::{World, soon};
 
 /// As much as 20 ms of opus at 32 kbit/s.
 const PAYLOAD: usize = 80;
@@ -159,12 +159,6 @@ async fn signalling(user: User, call: String, handler: String) {
 
 impl Load {
     /// Callers share one connection, callees another.
-    pub async fn start(world: &World, calls: u32) -> Self {
-        let alice = world.user("alice", "+14085550001").await;
-        let bob = world.user("bob", "+14085550002").await;
-        Self::of(alice, bob, calls).await
-    }
-
     pub async fn of(alice: User, bob: User, calls: u32) -> Self {
         let (a1, b1) = (alice.register("a1", BOTH).await, bob.register("b1", BOTH).await);
         let mut taps = bob.stream(&format!("push?handler={}", percent(&b1))).await;

@@ -22,7 +22,7 @@ pub(super) fn print(sides: &[Side; 2]) -> bool {
 
 /// The events of both sides in the order in which they came, milliseconds from the start.
 fn ladder([caller, callee]: &[Side; 2]) {
-    println!("{:>8}  {:<34}{:^12}{}", "ms", "caller (alice)", "server", "callee (bob)");
+    println!("{:>8}  {:<34}{:^12}callee (bob)", "ms", "caller (alice)", "server");
     let mut rungs: Vec<(f64, bool, String)> = Vec::new();
     for (side, left) in [(caller, true), (callee, false)] {
         for happened in &side.happened {

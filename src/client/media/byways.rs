@@ -179,6 +179,7 @@ impl Way {
             _ => {}
         }
         if !status.is_success() {
+            tracing::debug!(%status, "a media byway was refused");
             self.fail(1);
             return false;
         }

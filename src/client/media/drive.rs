@@ -56,6 +56,7 @@ pub(super) async fn drive(line: MediaLine, shared: Arc<Shared>, byways_only: boo
             }
             Next::Closed => shared.lose("the connection was lost".into()),
             Next::Lost(why) => {
+                tracing::debug!(why, "the way is lost");
                 shared.lose(why);
                 line.client.0.link.suspect(generation);
             }
