@@ -130,26 +130,29 @@ impl Load {
                 due += 1;
             }
         }
-        let (cpu, came, (packets, datagrams)) = before.expect("the window began");
+        let (cpu, came, packets) = before.expect("the window began");
         let cpu_ns = cpu_ns(job.pid) - cpu;
         let relayed = self.came() - came;
-        let (packets, datagrams) = (self.packets().0 - packets, self.packets().1 - datagrams);
+        let now = self.packets();
+        let per = |n: usize| (now[n + 1] - packets[n + 1]) as f64 / (now[n] - packets[n]) as f64;
+        let (packed, repacked) = (per(0), per(2));
         tokio::time::sleep(DRAIN).await;
         let sent: u64 = self.legs.iter().map(|(leg, _)| leg.state().sent).sum();
-        Figure { cpu_ns, relayed, lost: sent - self.came(), per_packet: datagrams as f64 / packets as f64 }
+        Figure { cpu_ns, relayed, lost: sent - self.came(), packed, repacked }
     }
 
     fn came(&self) -> u64 {
         self.legs.iter().map(|(leg, _)| leg.state().came).sum()
     }
 
-    /// UDP datagrams that went out, and the QUIC datagrams in them.
-    fn packets(&self) -> (u64, u64) {
+    /// UDP datagrams that went out, and the QUIC datagrams in them; the same that came in.
+    fn packets(&self) -> [u64; 4] {
         let bare = self.connections.iter().map(quinn::Connection::stats);
         let all = bare.chain(self.users.iter().map(|user| user.client.stats()));
-        all.fold((0, 0), |(packets, datagrams), s| {
-            (packets + s.udp_tx.datagrams, datagrams + s.frame_tx.datagram)
-        })
+        let counts = |s: quinn::ConnectionStats| {
+            [s.udp_tx.datagrams, s.frame_tx.datagram, s.udp_rx.datagrams, s.frame_rx.datagram]
+        };
+        all.map(counts).fold([0; 4], |sum, one| std::array::from_fn(|n| sum[n] + one[n]))
     }
 }
 
@@ -173,7 +176,8 @@ fn send(now: Duration, leg: &Leg, way: &Way, acks: bool) {
         outgoing.whole = outgoing.seq < WHOLE;
     }
     let mut head = out.clone();
-    let header = MediaHeader { seq: outgoing.seq, timestamp, whole: outgoing.whole, ..MediaHeader::default() };
+    let header =
+        MediaHeader { seq: outgoing.seq, timestamp, whole: outgoing.whole, ..MediaHeader::default() };
     encode(&header, &MEDIA, &mut out);
     put(out);
     if let Some(ack) = ack {
@@ -207,7 +211,8 @@ async fn calls(job: &Job) -> Load {
         let call = caller.call(from, &callee.number).await;
         let mine = call["uri"].as_str().expect("a URI").to_owned();
         let list = callee.get("providertgs/test/calls").await.json();
-        let mut ringing = list["calls"].as_array().expect("a list").iter().filter(|c| c["state"] != "answered");
+        let mut ringing =
+            list["calls"].as_array().expect("a list").iter().filter(|c| c["state"] != "answered");
         let theirs = ringing.next().expect("a ringing call")["uri"].as_str().expect("a URI");
         listen(callee, theirs, to).await;
         assert_eq!(callee.claim(theirs, to, Some("answer")).await.status, 200);
@@ -255,7 +260,8 @@ async fn bare(job: &Job) -> Load {
     for n in 0..2 * pairs {
         let tls = tls::quic_client(tls::roots(Some(&job.place.ca)).expect("roots")).expect("TLS");
         let endpoint = quic::client_endpoint(tls, address(&job.place)).expect("an endpoint");
-        let conn = endpoint.connect(address(&job.place), "127.0.0.1").expect("a way").await.expect("a connection");
+        let conn =
+            endpoint.connect(address(&job.place), "127.0.0.1").expect("a way").await.expect("a connection");
         let own: Vec<u64> = (0..calls as u64).filter(|call| *call as usize % pairs == n / 2).collect();
         let mut hello = conn.open_uni().await.expect("a stream");
         hello.write_all(&serde_json::to_vec(&(n, own)).expect("a hello")).await.expect("a connection");

@@ -11,6 +11,8 @@
 //!
 //! `bare+acks` is the bare relay carrying small datagrams too, as many as `ript` has acks to take and send.
 
+#![allow(unreachable_pub, reason = "a program has no outside")]
+
 mod load;
 mod relays;
 
@@ -78,7 +80,9 @@ pub struct Figure {
     /// Chunks sent since the beginning, less those that came by the end.
     pub lost: u64,
     /// QUIC datagrams in one UDP datagram that the load sent, on average.
-    pub per_packet: f64,
+    pub packed: f64,
+    /// The same of what the relay sent.
+    pub repacked: f64,
 }
 
 impl Figure {
@@ -103,14 +107,18 @@ fn bench(options: &[String]) {
     let (rounds, seconds) = (number("rounds", 5), number("seconds", 10));
     let shapes = [("legs", Shape::Legs), ("trunk", Shape::Trunk)];
     let relays = [("ript", Relay::Ript), ("bare", Relay::Bare), ("bare+acks", Relay::BareAcks)];
-    println!("CPU time of the relay per relayed chunk, µs; 50 chunks/s each way and call; {seconds} s a figure");
+    println!(
+        "CPU time of the relay per relayed chunk, µs; 50 chunks/s each way and call; {seconds} s a figure"
+    );
     for (name, shape) in shapes.into_iter().filter(|(n, _)| option("shape").is_none_or(|s| s == *n)) {
         let about = match shape {
             Shape::Legs => "50 calls, each leg its own connection",
             Shape::Trunk => "200 calls over two connections",
         };
         println!("\n{name}: {about}");
-        println!("round      ript      bare bare+acks   ript/bare ript/bare+acks   lost   datagrams in a packet (load to relay)");
+        println!(
+            "round      ript      bare bare+acks   ript/bare ript/bare+acks   lost   QUIC datagrams in a UDP datagram, in→out"
+        );
         let (mut plain, mut acked) = (Vec::new(), Vec::new());
         for round in 1..=rounds {
             let figure = |(name, relay): (&str, Relay)| {
@@ -119,7 +127,8 @@ fn bench(options: &[String]) {
             let figures = relays.map(figure);
             let micros = figures.map(|f| f.map_or(f64::NAN, |f| f.micros()));
             let lost: Vec<_> = figures.iter().flatten().map(|f| f.lost.to_string()).collect();
-            let packed: Vec<_> = figures.iter().flatten().map(|f| format!("{:.1}", f.per_packet)).collect();
+            let packed = figures.iter().flatten().map(|f| format!("{:.1}→{:.1}", f.packed, f.repacked));
+            let packed: Vec<_> = packed.collect();
             let [ript, bare, acks] = micros;
             println!(
                 "{round:>5} {ript:>9.3} {bare:>9.3} {acks:>9.3} {:>11.3} {:>14.3}   {:<6} {}",

@@ -76,7 +76,8 @@ async fn relay(incoming: quinn::Incoming, table: Arc<Table>) {
     let peers: OnceLock<HashMap<u64, quinn::Connection>> = OnceLock::new();
     while let Ok(datagram) = conn.read_datagram().await {
         let peers = peers.get_or_init(|| {
-            let peer = table.all.lock().expect("no panic").get(&(own ^ 1)).expect("the peer came first").clone();
+            let peer =
+                table.all.lock().expect("no panic").get(&(own ^ 1)).expect("the peer came first").clone();
             calls.iter().map(|call| (*call, peer.clone())).collect()
         });
         let peer = varint::get(&datagram).and_then(|(call, _)| peers.get(&call));

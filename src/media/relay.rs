@@ -75,6 +75,8 @@ pub struct Relayed<'a> {
 struct Inbound {
     handler: HandlerKey,
     ids: (u8, u8),
+    /// Until when directives name it.
+    named: Duration,
     receiver: Receiver,
     quality: Quality,
     payload_type: u64,
@@ -117,6 +119,10 @@ impl Port {
         if sends != self.sends {
             let before = std::mem::replace(&mut self.sends, sends);
             self.sent_before = Some((before, now + GRACE));
+            for at in 0..self.inbound.len() {
+                let (source, sink) = self.inbound[at].ids;
+                self.inbound[at].named = self.named(source, sink);
+            }
         }
         if receives != self.receives {
             // wire §5 "Truncation": whole again on a new codec; the far side may have lost its place.
@@ -142,10 +148,13 @@ impl Port {
         &self.receives
     }
 
-    fn named(&self, now: Duration, source: u8, sink: u8) -> bool {
-        let before = self.sent_before.as_ref().filter(|(_, until)| now < *until);
-        self.sends.stream(source, sink).is_some()
-            || before.is_some_and(|(directives, _)| directives.stream(source, sink).is_some())
+    /// Until when directives name a stream; zero if they don't.
+    fn named(&self, source: u8, sink: u8) -> Duration {
+        if self.sends.stream(source, sink).is_some() {
+            return Duration::MAX;
+        }
+        let before = self.sent_before.as_ref().filter(|(before, _)| before.stream(source, sink).is_some());
+        before.map_or(Duration::ZERO, |(_, until)| *until)
     }
 
     /// Something came from a device of this leg. `reply` takes what is to be sent back.
@@ -216,16 +225,13 @@ impl Port {
             self.drops.garbage += 1;
             return Arrival::Done;
         };
-        if !self.named(now, ids.0, ids.1) {
-            self.drops.unnamed += 1;
-            return Arrival::Done;
-        }
-        let at = match self.inbound.iter().position(|i| i.handler == from && i.ids == ids) {
+        let at = match self.inbound.iter().position(|i| i.ids == ids && i.handler == from) {
             Some(at) => at,
-            None if self.inbound.len() < MAX_STREAMS => {
+            None if self.inbound.len() < MAX_STREAMS && now < self.named(ids.0, ids.1) => {
                 self.inbound.push(Inbound {
                     handler: from,
                     ids,
+                    named: self.named(ids.0, ids.1),
                     receiver: Receiver::new(ids.0, ids.1),
                     quality: Quality::new(Impairment::of(chunk.payload_type)),
                     payload_type: chunk.payload_type,
@@ -238,6 +244,10 @@ impl Port {
             }
         };
         let stream = &mut self.inbound[at];
+        if now >= stream.named {
+            self.drops.unnamed += 1;
+            return Arrival::Done;
+        }
         if stream.payload_type != chunk.payload_type && chunk.payload_type < 5 {
             stream.payload_type = chunk.payload_type;
             stream.quality.set_codec(Impairment::of(chunk.payload_type));
@@ -379,9 +389,14 @@ impl Port {
         self.receives.stream(source, sink).is_some_and(|s| s.allows(PayloadType::TELEPHONE_EVENT))
     }
 
-    /// The devices towards which an ack is due.
+    /// A device towards which an ack is due.
     pub fn acks_due(&self, now: Duration) -> Option<HandlerKey> {
         self.inbound.iter().find(|i| i.receiver.ack_due(now)).map(|i| i.handler)
+    }
+
+    /// When the next ack is due, if one is.
+    pub fn next_ack(&self) -> Option<Duration> {
+        self.inbound.iter().filter_map(|i| i.receiver.next_ack()).min()
     }
 
     /// How the leg's streams fare: those that come, as measured here; those that go, as acknowledged.

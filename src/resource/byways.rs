@@ -42,7 +42,11 @@ impl Byways {
         let queue =
             Arc::new(Queue { all: Arc::downgrade(self), name: (leg, handler), inner: Mutex::default() });
         let entrance = ports.open(port, handler, queue.clone());
-        open.insert((leg, handler), (queue.clone(), entrance.clone()));
+        if entrance.is_over() {
+            lock(&queue.inner).closed = true;
+        } else {
+            open.insert((leg, handler), (queue.clone(), entrance.clone()));
+        }
         (queue, entrance)
     }
 }

@@ -23,6 +23,11 @@ use crate::protocol::id::{HandlerKey, LegId};
 const FRESH: Duration = Duration::from_secs(1);
 /// How often ports are looked at for acks that no media took along.
 const TICK: Duration = Duration::from_millis(25);
+/// While media goes out at least this often, an ack waits as long for the next chunk to go beside.
+const BESIDE: Duration = Duration::from_millis(40);
+
+/// No ack is due.
+const NEVER: u64 = u64::MAX;
 
 /// A way to a device: a WebTransport session or its byways.
 pub trait MediaPath: Send + Sync {
@@ -50,12 +55,17 @@ struct State {
     calls: Option<mpsc::WeakSender<Command>>,
     digits: dtmf::Detector,
     panicked: Duration,
+    /// When media last went out.
+    departed: Duration,
+    over: bool,
 }
 
 /// One leg's media port.
 pub struct LegPort {
     leg: LegId,
     state: Mutex<State>,
+    /// When the next ack is due, in milliseconds of [`clock::elapsed`]: the ticker locks only ports that have one.
+    ack_due: AtomicU64,
 }
 
 impl std::fmt::Debug for LegPort {
@@ -88,8 +98,8 @@ impl Ports {
                 }
                 continue;
             }
-            let fresh = || Arc::new(LegPort { leg: part.leg, state: Mutex::default() });
-            let port = write(&self.legs).entry(part.leg).or_insert_with(fresh).clone();
+            let fresh = || LegPort { leg: part.leg, state: Mutex::default(), ack_due: AtomicU64::new(NEVER) };
+            let port = write(&self.legs).entry(part.leg).or_insert_with(|| Arc::new(fresh())).clone();
             lock(&port.state).calls = Some(calls.clone());
         }
         for part in plan.legs.into_iter().filter(|p| !p.over) {
@@ -115,12 +125,14 @@ impl Ports {
         let same = |a: &Attachment| a.handler == handler && a.path.is_session() == path.is_session();
         let (old, kept) = std::mem::take(&mut state.paths).into_iter().partition(same);
         state.paths = kept;
-        state.paths.push(Attachment { id, handler, path: path.clone(), heard: clock::elapsed() });
+        if !state.over {
+            state.paths.push(Attachment { id, handler, path: path.clone(), heard: clock::elapsed() });
+        }
         state.port.path_opened();
         drop(state);
         let old: Vec<Attachment> = old;
         old.iter().for_each(|a| a.path.close("another session of this handler took its place"));
-        Entrance { port: Arc::downgrade(port), id, handler, path }
+        Entrance { port: port.clone(), id, handler, path }
     }
 
     /// Sends the acks that no media took along; runs until it is aborted.
@@ -130,9 +142,11 @@ impl Ports {
         loop {
             interval.tick().await;
             let Some(ports) = ports.upgrade() else { return };
-            let all: Vec<_> = read(&ports.legs).values().cloned().collect();
             let now = clock::elapsed();
-            all.iter().for_each(|port| port.acknowledge(now));
+            let due =
+                |port: &&Arc<LegPort>| u128::from(port.ack_due.load(Ordering::Relaxed)) <= now.as_millis();
+            let due: Vec<_> = read(&ports.legs).values().filter(due).cloned().collect();
+            due.iter().for_each(|port| port.acknowledge(now));
         }
     }
 }
@@ -140,7 +154,7 @@ impl Ports {
 /// What came in on one path.
 #[derive(Clone)]
 pub struct Entrance {
-    port: Weak<LegPort>,
+    port: Arc<LegPort>,
     id: u64,
     handler: HandlerKey,
     path: Arc<dyn MediaPath>,
@@ -155,10 +169,12 @@ impl std::fmt::Debug for Entrance {
 impl Entrance {
     /// A chunk came. False: the leg is gone.
     pub fn arrived(&self, bytes: &[u8]) -> bool {
-        let Some(port) = self.port.upgrade() else { return false };
         let now = clock::elapsed();
         let mut reply = BytesMut::new();
-        let mut state = lock(&port.state);
+        let mut state = lock(&self.port.state);
+        if state.over {
+            return false;
+        }
         if let Some(attachment) = state.paths.iter_mut().find(|a| a.id == self.id) {
             attachment.heard = now;
         }
@@ -167,39 +183,43 @@ impl Entrance {
             Arrival::Media(_) => state.peer.clone(),
             Arrival::Done | Arrival::Reply => None,
         };
+        self.port.note_acks(&state);
         drop(state);
         match (arrival, peer) {
             (Arrival::Reply, _) => {
                 self.path.send(&reply);
             }
             (Arrival::Media(media), Some(peer)) => {
-                peer.deliver(now, Origin { leg: port.leg, handler: self.handler }, &media, &port);
+                peer.deliver(now, Origin { leg: self.port.leg, handler: self.handler }, &media, &self.port);
             }
             _ => {}
         }
         true
     }
 
+    /// Whether the leg is gone.
+    pub fn is_over(&self) -> bool {
+        lock(&self.port.state).over
+    }
+
     /// The path is gone.
     pub fn closed(&self) {
-        if let Some(port) = self.port.upgrade() {
-            lock(&port.state).paths.retain(|a| a.id != self.id);
-        }
+        lock(&self.port.state).paths.retain(|a| a.id != self.id);
     }
 
     /// The acks of what this device sent, due or not: a byway's answer carries them.
     pub fn acks_now(&self, send: impl FnMut(&[u8])) {
-        if let Some(port) = self.port.upgrade() {
-            lock(&port.state).port.acks_now(clock::elapsed(), self.handler, send);
-        }
+        let mut state = lock(&self.port.state);
+        state.port.acks_now(clock::elapsed(), self.handler, send);
+        self.port.note_acks(&state);
     }
 }
 
 impl State {
-    /// The best path to each device that listens.
-    fn outlets(&self, now: Duration) -> impl Iterator<Item = (HandlerKey, &Arc<dyn MediaPath>)> {
-        let listens = move |a: &&Attachment| self.listener.is_none_or(|l| l == a.handler);
-        self.paths.iter().filter(listens).filter(move |a| self.is_best(now, a)).map(|a| (a.handler, &a.path))
+    /// Whether it is the best path to a device that listens.
+    fn is_outlet(&self, now: Duration, one: &Attachment) -> bool {
+        let listens = self.listener.is_none_or(|listener| listener == one.handler);
+        listens && (self.paths.len() == 1 || self.is_best(now, one))
     }
 
     /// A session that was heard lately, else byways that were, else whichever was heard last.
@@ -233,9 +253,13 @@ impl LegPort {
     }
 
     fn over(&self) {
-        let paths = std::mem::take(&mut lock(&self.state).paths);
+        let mut state = lock(&self.state);
+        state.over = true;
+        state.peer = None;
+        let paths = std::mem::take(&mut state.paths);
+        drop(state);
+        self.ack_due.store(NEVER, Ordering::Relaxed);
         paths.iter().for_each(|a| a.path.close("the call has ended"));
-        lock(&self.state).peer = None;
     }
 
     fn tell(&self, command: Command) {
@@ -248,15 +272,22 @@ impl LegPort {
 
     fn acknowledge(&self, now: Duration) {
         let mut state = lock(&self.state);
-        while let Some(handler) = state.port.acks_due(now) {
-            let State { port, paths, .. } = &mut *state;
-            let newest = paths.iter().filter(|a| a.handler == handler).max_by_key(|a| a.heard);
-            port.acks(now, handler, |ack| {
-                if let Some(path) = newest {
-                    path.path.send(ack);
-                }
-            });
+        let flows = now.saturating_sub(state.departed) < BESIDE;
+        let due = |state: &State| {
+            let late = if flows { now.saturating_sub(BESIDE) } else { now };
+            state.port.acks_due(late)
+        };
+        while let Some(handler) = due(&state) {
+            state.acknowledge(now, handler);
         }
+        self.note_acks(&state);
+    }
+
+    /// Has to be called, under the lock, whenever the next ack may have become due earlier or later.
+    fn note_acks(&self, state: &State) {
+        let next =
+            state.port.next_ack().map_or(NEVER, |at| at.as_secs() * 1000 + u64::from(at.subsec_millis()));
+        self.ack_due.store(next, Ordering::Relaxed);
     }
 
     /// How the leg's streams fare: what came from its client, and what went to it.
@@ -296,25 +327,19 @@ impl LegPort {
 
 impl State {
     fn send(&mut self, own: &Arc<LegPort>, now: Duration, chunk: &[u8]) {
-        let (mut sent, mut acked) = (false, [None; 4]);
-        let mut some = false;
-        for (at, (handler, path)) in self.outlets(now).enumerate() {
-            some = true;
-            sent |= path.send(chunk);
-            if let Some(slot) = acked.get_mut(at) {
-                *slot = Some(handler);
+        self.departed = now;
+        let (mut some, mut sent) = (false, false);
+        for at in 0..self.paths.len() {
+            let one = &self.paths[at];
+            if self.is_outlet(now, one) {
+                some = true;
+                sent |= one.path.send(chunk);
+                let handler = one.handler;
+                // wire §5 "Ack": every 100 ms while media flows, alone or beside media.
+                self.acknowledge(now, handler);
             }
         }
-        // wire §5 "Ack": every 100 ms while media flows, alone or beside media.
-        for handler in acked.into_iter().flatten() {
-            let State { port, paths, .. } = self;
-            let newest = paths.iter().filter(|a| a.handler == handler).max_by_key(|a| a.heard);
-            port.acks(now, handler, |ack| {
-                if let Some(path) = newest {
-                    path.path.send(ack);
-                }
-            });
-        }
+        own.note_acks(self);
         // ript-core "Server Media Handling": no open request to send on makes a `media-panic` event.
         if some && !sent && now.saturating_sub(self.panicked) > FRESH {
             self.panicked = now;
@@ -322,5 +347,16 @@ impl State {
                 let _ = calls.try_send(Command::panic(own.leg));
             }
         }
+    }
+
+    /// Sends a device the acks that are due, on the path that it was last heard on.
+    fn acknowledge(&mut self, now: Duration, handler: HandlerKey) {
+        let Self { port, paths, .. } = self;
+        let newest = paths.iter().filter(|a| a.handler == handler).max_by_key(|a| a.heard);
+        port.acks(now, handler, |ack| {
+            if let Some(path) = newest {
+                path.path.send(ack);
+            }
+        });
     }
 }

@@ -52,9 +52,17 @@ pub struct Session(Arc<Inner>);
 struct Inner {
     hub: Arc<Hub>,
     id: u64,
-    prefix: Vec<u8>,
+    /// What every datagram begins with, and its length.
+    prefix: ([u8; 8], u8),
     close: Mutex<Option<oneshot::Sender<CloseReason>>>,
     ended: OnceLock<CloseReason>,
+}
+
+impl Inner {
+    fn prefix(&self) -> &[u8] {
+        let (bytes, len) = &self.prefix;
+        &bytes[..usize::from(*len)]
+    }
 }
 
 impl std::fmt::Debug for Session {
@@ -67,9 +75,12 @@ impl Session {
     /// The session of the CONNECT stream `id`, and what tells its driver to close it.
     pub(super) fn new(hub: Arc<Hub>, id: u64) -> (Self, oneshot::Receiver<CloseReason>) {
         let (close, closing) = oneshot::channel();
-        let mut prefix = Vec::new();
+        let mut prefix = [0; 8];
+        let mut rest = &mut prefix[..];
         // RFC 9297 §2.1: a datagram names its stream by a quarter of the id.
-        varint::put(&mut prefix, id / 4);
+        varint::put(&mut rest, id / 4);
+        let left = rest.len() as u8;
+        let prefix = (prefix, 8 - left);
         let inner = Inner { hub, id, prefix, close: Mutex::new(Some(close)), ended: OnceLock::new() };
         (Self(Arc::new(inner)), closing)
     }
@@ -89,13 +100,12 @@ impl Session {
         if self.is_closed() {
             return Sent::Closed;
         }
-        let datagram = self.0.hub.outbox.carve(&self.0.prefix, write);
-        self.0.hub.send_datagram(datagram)
+        self.0.hub.send_datagram(self.0.prefix(), write)
     }
 
     /// The largest payload of a datagram now; `None` if the peer takes none.
     pub fn max_payload(&self) -> Option<usize> {
-        self.0.hub.connection().max_datagram_size().map(|max| max.saturating_sub(self.0.prefix.len()))
+        self.0.hub.connection().max_datagram_size().map(|max| max.saturating_sub(self.0.prefix().len()))
     }
 
     /// Sends `payload` on a stream of its own, which is reset if it is not through by `deadline`.
