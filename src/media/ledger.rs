@@ -206,12 +206,8 @@ pub struct Sender {
     highest: Option<u64>,
     /// The last timestamp sent, and when.
     last: Option<(u64, Duration)>,
-    /// Of the chunks in the window: those sent; of those, the ones acknowledged, taken for lost, and sent whole
-    /// since the last reset.
-    sent: Bits,
-    acked: Bits,
-    lost: Bits,
-    flagged: Bits,
+    /// What became of the chunks in the window, 64 in each.
+    fates: [Fates; WINDOW as usize / 64],
     /// When each was sent, in eighths of a millisecond.
     times: Box<[u32]>,
     /// Values go out whole until a chunk that is flagged whole is acknowledged.
@@ -236,10 +232,7 @@ impl Sender {
             next: 0,
             highest: None,
             last: None,
-            sent: Bits::NONE,
-            acked: Bits::NONE,
-            lost: Bits::NONE,
-            flagged: Bits::NONE,
+            fates: [Fates::default(); WINDOW as usize / 64],
             times: vec![0; WINDOW as usize].into_boxed_slice(),
             whole: true,
             newest_acked: None,
@@ -277,7 +270,7 @@ impl Sender {
     pub fn reset(&mut self) {
         self.whole = true;
         // What went out before says nothing about what the far end knows now.
-        self.flagged = Bits::NONE;
+        self.fates.iter_mut().for_each(|fates| fates.whole = 0);
     }
 
     /// Takes an ack in; `None` if it speaks of chunks that were never sent.
@@ -287,12 +280,13 @@ impl Sender {
         let mut outcome = AckOutcome::default();
         for range in ack.received() {
             for (word, mask) in words(lowest.max(*range.start()), *range.end()) {
-                let new = self.sent.0[word] & !self.acked.0[word] & mask;
+                let fates = &mut self.fates[word];
+                let new = fates.sent & !fates.acked & mask;
                 outcome.newly_received += u64::from(new.count_ones());
-                outcome.recovered += u64::from((new & self.lost.0[word]).count_ones());
-                self.whole &= new & self.flagged.0[word] == 0;
-                self.lost.0[word] &= !new;
-                self.acked.0[word] |= new;
+                outcome.recovered += u64::from((new & fates.lost).count_ones());
+                self.whole &= new & fates.whole == 0;
+                fates.lost &= !new;
+                fates.acked |= new;
                 if word == place(ack.newest).0 && new & place(ack.newest).1 != 0 {
                     let elapsed = eighths(now).wrapping_sub(self.times[(ack.newest % WINDOW) as usize]);
                     let elapsed = Duration::from_micros(u64::from(elapsed) * 125);
@@ -303,9 +297,10 @@ impl Sender {
         for range in ack.missing() {
             let Some(settled) = ack.newest.checked_sub(LOSS_THRESHOLD) else { break };
             for (word, mask) in words(lowest.max(*range.start()), settled.min(*range.end())) {
-                let new = self.sent.0[word] & !self.acked.0[word] & !self.lost.0[word] & mask;
+                let fates = &mut self.fates[word];
+                let new = fates.sent & !fates.acked & !fates.lost & mask;
                 outcome.newly_lost += u64::from(new.count_ones());
-                self.lost.0[word] |= new;
+                fates.lost |= new;
             }
         }
         self.counts.acknowledged += outcome.newly_received;
@@ -347,28 +342,44 @@ impl Sender {
     fn remember(&mut self, now: Duration, seq: u64) {
         let highest = self.highest.unwrap_or(seq);
         if highest.saturating_sub(seq) > RESET_DISTANCE || seq.saturating_sub(highest) >= WINDOW {
-            self.sent = Bits::NONE;
+            self.fates.iter_mut().for_each(|fates| fates.sent = 0);
             self.newest_acked = self.newest_acked.filter(|acked| *acked < seq);
             self.highest = Some(seq);
         } else if seq >= highest {
-            (highest + 1..=seq).for_each(|seq| self.sent.put(seq, false));
+            for new in highest + 1..=seq {
+                let (word, bit) = place(new);
+                self.fates[word].sent &= !bit;
+            }
             self.highest = Some(seq);
         } else if highest - seq >= WINDOW {
             self.counts.sent += 1;
             return;
         }
-        if !self.sent.has(seq) {
+        let (word, bit) = place(seq);
+        let fates = &mut self.fates[word];
+        if fates.sent & bit == 0 {
             self.counts.sent += 1;
-            self.sent.put(seq, true);
-            self.acked.put(seq, false);
-            self.lost.put(seq, false);
-            self.flagged.put(seq, self.whole);
+            fates.sent |= bit;
+            fates.acked &= !bit;
+            fates.lost &= !bit;
+            fates.whole = fates.whole & !bit | if self.whole { bit } else { 0 };
             self.times[(seq % WINDOW) as usize] = eighths(now);
         } else if !self.whole {
             // Sent twice: an ack does not say which copy came.
-            self.flagged.put(seq, false);
+            fates.whole &= !bit;
         }
     }
+}
+
+/// What became of 64 chunks, a bit for each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fates {
+    sent: u64,
+    acked: u64,
+    /// Taken for lost.
+    lost: u64,
+    /// Sent whole since the last reset.
+    whole: u64,
 }
 
 /// A bit for each chunk of the window.

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use smallvec::SmallVec;
 
 use super::ledger::{Receiver, Sender, Verdict};
 use super::quality::{Impairment, Quality, StreamReport};
@@ -101,8 +102,9 @@ pub struct Port {
     receives: Directives,
     speaker: Option<HandlerKey>,
     heard: bool,
-    inbound: Vec<Inbound>,
-    outbound: Vec<Outbound>,
+    // Nearly all legs have one stream each way: theirs lie here, not behind a pointer, which every chunk would follow.
+    inbound: SmallVec<[Inbound; 1]>,
+    outbound: SmallVec<[Outbound; 1]>,
     drops: Drops,
 }
 

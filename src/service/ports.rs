@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::actor::Command;
@@ -51,7 +52,7 @@ struct State {
     port: Port,
     peer: Option<Arc<LegPort>>,
     listener: Option<HandlerKey>,
-    paths: Vec<Attachment>,
+    paths: SmallVec<[Attachment; 1]>,
     calls: Option<mpsc::WeakSender<Command>>,
     digits: dtmf::Detector,
     panicked: Duration,
@@ -123,14 +124,13 @@ impl Ports {
         let id = self.name();
         let mut state = lock(&port.state);
         let same = |a: &Attachment| a.handler == handler && a.path.is_session() == path.is_session();
-        let (old, kept) = std::mem::take(&mut state.paths).into_iter().partition(same);
-        state.paths = kept;
+        let (old, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.paths).into_iter().partition(same);
+        state.paths = kept.into();
         if !state.over {
             state.paths.push(Attachment { id, handler, path: path.clone(), heard: clock::elapsed() });
         }
         state.port.path_opened();
         drop(state);
-        let old: Vec<Attachment> = old;
         old.iter().for_each(|a| a.path.close("another session of this handler took its place"));
         Entrance { port: port.clone(), id, handler, path }
     }
@@ -143,9 +143,7 @@ impl Ports {
             interval.tick().await;
             let Some(ports) = ports.upgrade() else { return };
             let now = clock::elapsed();
-            let due =
-                |port: &&Arc<LegPort>| u128::from(port.ack_due.load(Ordering::Relaxed)) <= now.as_millis();
-            let due: Vec<_> = read(&ports.legs).values().filter(due).cloned().collect();
+            let due: Vec<_> = read(&ports.legs).values().filter(|port| port.has_acks(now)).cloned().collect();
             due.iter().for_each(|port| port.acknowledge(now));
         }
     }
@@ -283,10 +281,14 @@ impl LegPort {
         self.note_acks(&state);
     }
 
+    /// Whether an ack is due, without a look at the streams.
+    fn has_acks(&self, now: Duration) -> bool {
+        self.ack_due.load(Ordering::Relaxed) <= millis(now)
+    }
+
     /// Has to be called, under the lock, whenever the next ack may have become due earlier or later.
     fn note_acks(&self, state: &State) {
-        let next =
-            state.port.next_ack().map_or(NEVER, |at| at.as_secs() * 1000 + u64::from(at.subsec_millis()));
+        let next = state.port.next_ack().map_or(NEVER, millis);
         self.ack_due.store(next, Ordering::Relaxed);
     }
 
@@ -336,10 +338,14 @@ impl State {
                 sent |= one.path.send(chunk);
                 let handler = one.handler;
                 // wire §5 "Ack": every 100 ms while media flows, alone or beside media.
-                self.acknowledge(now, handler);
+                if own.has_acks(now) {
+                    self.acknowledge(now, handler);
+                }
             }
         }
-        own.note_acks(self);
+        if own.has_acks(now) {
+            own.note_acks(self);
+        }
         // ript-core "Server Media Handling": no open request to send on makes a `media-panic` event.
         if some && !sent && now.saturating_sub(self.panicked) > FRESH {
             self.panicked = now;
@@ -359,4 +365,8 @@ impl State {
             }
         });
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_secs() * 1000 + u64::from(time.subsec_millis())
 }
