@@ -24,7 +24,10 @@ async fn a_call_is_placed_rings_is_answered_and_ends() {
     assert_eq!(tap["reason"], "incoming");
     let incoming = tap["call"].as_str().unwrap().to_owned();
     let description = bob.get(&incoming).await.json();
-    assert_eq!((&description["from"], &description["direction"]), (&json!("+14085550001"), &json!("inbound")));
+    assert_eq!(
+        (&description["from"], &description["direction"]),
+        (&json!("+14085550001"), &json!("inbound"))
+    );
     assert_eq!(description["verification"]["status"], "verified");
 
     assert_eq!(bob.event(&incoming, &b1, json!({"event": "alerting", "seq": 1})).await.status, 200);

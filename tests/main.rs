@@ -1,8 +1,40 @@
 //! Everything that is tested from outside, in one program; one behaviour a file.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "tests may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests may fail loudly"
+)]
 
+mod authorization;
+mod bad_input;
 mod calls;
+mod client_calls;
+mod client_survives;
 mod common;
+mod ended_calls;
+mod forward_events;
+mod handlers;
+mod json_twin;
+mod layers;
+mod limits;
+mod media_byways;
+mod media_crash;
+mod media_dtmf;
+mod media_load;
+mod media_many_sessions;
+mod media_quality;
+mod media_relay;
+mod media_session;
+mod media_streams;
+mod origins;
+mod placing;
+mod push;
+mod reverse_events;
+mod taking;
+mod tgs;
 mod vectors_advertisement;
 mod vectors_chunk;
+mod versions;

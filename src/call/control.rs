@@ -138,10 +138,16 @@ impl Call {
     }
 
     pub(super) fn transfer_routed(&mut self, now: Timestamp, spec: NewLeg) {
-        let Some(transfer) = &mut self.transfer else { return };
-        transfer.target = Some(spec.id);
+        let Some(transfer) = &self.transfer else { return };
         let (by, keep) = (transfer.by, transfer.keep);
         let (Ok(by), Ok(keep)) = (self.index(by), self.index(keep)) else { return };
+        if !self.fits(keep, &spec) {
+            let code = Code::NoCommonCodec.as_str();
+            return self.transfer_failed(now, code, "the target and the other side share no codec");
+        }
+        if let Some(transfer) = &mut self.transfer {
+            transfer.target = Some(spec.id);
+        }
         let remote = self.legs[keep].own.clone();
         // The PASSporT names the caller; a callee who is handed on has none here.
         let caller = self.legs[keep].caller.clone().filter(|_| self.legs[keep].party == Party::Caller);

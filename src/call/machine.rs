@@ -286,7 +286,7 @@ impl Call {
             return Ok(Accepted { seq: newest });
         }
         // The drafts' clients number nothing: each of their events is the next.
-        let seq = seq.unwrap_or(newest.map_or(1, |n| n + 1));
+        let seq = seq.unwrap_or(newest.map_or(1, |n| n.saturating_add(1)));
         self.apply(now, at, handler, seq, body)?;
         if self.legs[at].byways.is_empty() && self.legs[at].silent_since.is_some() {
             self.legs[at].silent_since = Some(now);

@@ -120,8 +120,8 @@ pub enum Input {
         device: Device,
         /// What for.
         intent: Option<Intent>,
-        /// The version that the client believes is current.
-        if_match: Option<u64>,
+        /// The versions of which the client believes that one is current.
+        if_match: Option<Vec<u64>>,
     },
     /// Another device is asked to take the call.
     Tap {

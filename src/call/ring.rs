@@ -3,6 +3,7 @@
 use super::leg::{Device, Out};
 use super::machine::illegal;
 use super::{Call, Leg, NewLeg, Output, Purpose, Refusal};
+use crate::protocol::advertisement::Advertisement;
 use crate::protocol::directive::common_media;
 use crate::protocol::event::{Body, Outcome, Party, Scope, State};
 use crate::protocol::id::HandlerKey;
@@ -20,6 +21,10 @@ impl Call {
                 if self.pair.is_some() || !self.legs[0].live() {
                     return;
                 }
+                // wire §3: what is found after the call was placed makes it fail, before anyone rings.
+                if !self.fits(0, &spec) {
+                    return self.fail(now, Code::NoCommonCodec.as_str());
+                }
                 let caller = &self.legs[0];
                 let (first, remote) = (caller.id, caller.own.clone());
                 let mut leg =
@@ -32,6 +37,13 @@ impl Call {
             }
             Purpose::Transfer => self.transfer_routed(now, spec),
         }
+    }
+
+    /// Whether a device of a new leg and one of the leg that it is to hear have a codec in common.
+    pub(super) fn fits(&self, at: usize, spec: &NewLeg) -> bool {
+        let theirs =
+            |mine: &Advertisement| spec.devices.iter().any(|t| common_media(mine, &t.device.advertisement));
+        self.legs[at].candidates().into_iter().any(theirs)
     }
 
     /// Adds a leg and lets its devices ring.
@@ -117,13 +129,13 @@ impl Call {
         at: usize,
         device: Device,
         intent: Option<Intent>,
-        if_match: Option<u64>,
+        if_match: Option<Vec<u64>>,
     ) -> Result<(), Refusal> {
         let leg = &self.legs[at];
         if !leg.live() {
             return Err(Refusal::new(Code::CallEnded, "the call has ended"));
         }
-        if if_match.is_some_and(|version| version != leg.version) {
+        if if_match.is_some_and(|versions| !versions.contains(&leg.version)) {
             return Err(Refusal::new(Code::PreconditionFailed, "the call has changed; read it again"));
         }
         let key = device.key;

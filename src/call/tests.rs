@@ -58,6 +58,12 @@ fn leg(id: LegId, user: &str, own: &str, keys: &[HandlerKey], handler: Option<Ha
     NewLeg { id, tg: tg(), user: user.into(), own: number(own), devices, handler }
 }
 
+/// A leg with one device of that advertisement.
+pub(super) fn leg_with(id: LegId, user: &str, own: &str, key: HandlerKey, advertisement: &str) -> NewLeg {
+    let devices = vec![Tapped { device: device(key, advertisement), reached: true }];
+    NewLeg { devices, ..leg(id, user, own, &[], None) }
+}
+
 impl World {
     /// Alice calls; nobody is found yet.
     pub(super) fn placed(handler: Option<HandlerKey>) -> Self {
@@ -89,6 +95,10 @@ impl World {
         world.event(BOB, B1, ClientBody::Answered).unwrap();
         world.out.clear();
         world
+    }
+
+    pub(super) fn route(&mut self, purpose: Purpose, leg: NewLeg) {
+        self.handle(Input::Routed { purpose, leg }).unwrap();
     }
 
     pub(super) fn route_bob(&mut self) {

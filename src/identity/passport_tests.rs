@@ -161,6 +161,10 @@ fn a_passport_is_good_for_one_call() {
     assert_eq!(guard.spend(&two, NOW), Ok(()));
     assert_eq!(guard.spend(&make(NOW), NOW), Err(PassportError::Full));
     assert_eq!(guard.len(), 2);
+    // A use that came to nothing makes room, and may be made again.
+    guard.unspend(&two);
+    assert_eq!((guard.len(), guard.spend(&two, NOW)), (1, Ok(())));
+    assert_eq!(guard.spend(&one, NOW), Err(PassportError::Replay));
     // By now the first two are stale, so forgetting them opens nothing.
     let later = NOW + SECOND * 61;
     assert_eq!(

@@ -35,6 +35,18 @@ impl ReplayGuard {
         Ok(())
     }
 
+    /// Takes back a use that came to nothing.
+    pub fn unspend(&mut self, passport: &Passport) {
+        let (key, end) = (passport.replay_key(), passport.forgotten());
+        self.seen.remove(&key);
+        if let Some(keys) = self.by_end.get_mut(&end) {
+            keys.retain(|k| *k != key);
+            if keys.is_empty() {
+                self.by_end.remove(&end);
+            }
+        }
+    }
+
     /// Remembers, after a restart, one that was used before it; false: there is no room.
     pub fn restore(&mut self, key: [u8; 32], forgotten: Timestamp) -> bool {
         if self.seen.len() >= self.capacity {

@@ -15,6 +15,9 @@ const RESET_DISTANCE: u64 = 1 << 15;
 const SILENCE: Duration = Duration::from_secs(1);
 /// Gap in time after which values go out whole again.
 const GAP: Duration = Duration::from_secs(16);
+/// A whole chunk that is older by its number but newer than all others by its timestamp, by more than frames are ever
+/// reordered, is the first of a sender that started anew, ms.
+const RESTART_MS: u64 = 200;
 /// A chunk is lost when one this much newer arrived and it did not (RFC 9002 §6.1.1).
 const LOSS_THRESHOLD: u64 = 3;
 
@@ -57,6 +60,10 @@ pub struct Receiver {
     source: u8,
     sink: u8,
     newest: Option<Newest>,
+    /// The highest timestamp that came.
+    latest: u64,
+    /// The sender may have started anew: it came on a new path.
+    restarting: bool,
     /// The lowest sequence number that came; below it nothing is said.
     base: u64,
     seen: Bits,
@@ -72,6 +79,8 @@ impl Receiver {
             source,
             sink,
             newest: None,
+            latest: 0,
+            restarting: false,
             base: 0,
             seen: Bits::NONE,
             unacknowledged: false,
@@ -89,10 +98,14 @@ impl Receiver {
             };
         };
         let seq_value = expand(seq, newest.seq);
-        if seq.is_whole() && seq_value.abs_diff(newest.seq) > RESET_DISTANCE {
-            if !timestamp.is_whole() {
-                return Verdict::NeedWhole;
-            }
+        let far = seq.is_whole() && seq_value.abs_diff(newest.seq) > RESET_DISTANCE;
+        if far && !timestamp.is_whole() {
+            return Verdict::NeedWhole;
+        }
+        // wire §5: the sequence starts at 0, so a client that came back after a crash counts below the newest.
+        let whole = seq.is_whole() && timestamp.is_whole();
+        let restarting = std::mem::take(&mut self.restarting) || timestamp.value > self.latest + RESTART_MS;
+        if far || whole && seq_value <= newest.seq && restarting {
             self.start(now, seq_value, timestamp.value);
             return Verdict::Reset { seq: seq_value, timestamp: timestamp.value };
         }
@@ -107,12 +120,20 @@ impl Receiver {
         } else if newest.seq - seq >= WINDOW {
             return Verdict::Stale;
         } else if self.seen.has(seq) {
+            // It came again because its ack was lost.
+            self.unacknowledged = true;
             return Verdict::Duplicate;
         }
+        self.latest = self.latest.max(timestamp);
         self.base = self.base.min(seq);
         self.seen.put(seq, true);
         self.unacknowledged = true;
         Verdict::Fresh { seq, timestamp }
+    }
+
+    /// The sender opened a new path: its next chunk may be the first of a new numbering.
+    pub fn on_new_path(&mut self) {
+        self.restarting = true;
     }
 
     /// Whether an ack is due: something came since the last one, which is 100 ms ago.
@@ -158,6 +179,7 @@ impl Receiver {
 
     fn start(&mut self, now: Duration, seq: u64, timestamp: u64) -> Verdict {
         self.newest = Some(Newest { seq, timestamp, at: now });
+        self.latest = timestamp;
         self.base = seq;
         self.seen = Bits::NONE;
         self.seen.put(seq, true);

@@ -10,15 +10,17 @@ use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use super::ledger::{Receiver, Sender, Verdict};
-use super::quality::{Impairment, Quality, StreamReport};
+use super::quality::{Impairment, Quality, StreamReport, mos, rating};
 use crate::protocol::ack::{Ack, NeedWhole, Nonce};
-use crate::protocol::chunk::{Chunk, ControlType, Kind, MediaHeader, Rewrite, encode, rewrite};
+use crate::protocol::chunk::{Chunk, ControlType, Kind, MediaHeader, OPUS, Rewrite, Wire, encode, rewrite};
 use crate::protocol::codec::PayloadType;
 use crate::protocol::directive::Directives;
 use crate::protocol::id::{HandlerKey, LegId};
 
 /// wire §4 `directives`: the previous ones are still taken for 2 s.
 const GRACE: Duration = Duration::from_secs(2);
+/// Payload types below it are codecs; CN and telephone-event ride along.
+const CN: u64 = 5;
 /// Streams that one leg may have in one direction, all its devices together.
 const MAX_STREAMS: usize = 64;
 
@@ -86,12 +88,42 @@ struct Inbound {
 #[derive(Debug)]
 struct Outbound {
     ids: (u8, u8),
+    payload_type: u64,
     sender: Sender,
     origin: Option<Origin>,
     /// What is added to the origin's numbers, so that the stream goes on where it was.
     shift: (i64, i64),
-    newest: Option<(u64, u64)>,
-    newest_at: Duration,
+    newest: Option<Newest>,
+}
+
+/// How far a stream got: where the next numbering goes on.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    seq: u64,
+    /// The highest timestamp, and when it went out.
+    timestamp: u64,
+    at: Duration,
+}
+
+impl Newest {
+    fn next_timestamp(&self, now: Duration) -> u64 {
+        self.timestamp + (now.saturating_sub(self.at).as_millis() as u64).max(1)
+    }
+}
+
+/// What a call wants of one leg's media.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// What its client sends.
+    pub sends: Directives,
+    /// What its client is sent.
+    pub receives: Directives,
+    /// Whose media goes on to the peer.
+    pub speaker: Option<HandlerKey>,
+    /// Who hears the peer; none: every device of the leg.
+    pub listener: Option<HandlerKey>,
+    /// Whether somebody hears this leg.
+    pub heard: bool,
 }
 
 /// One leg's media.
@@ -101,6 +133,7 @@ pub struct Port {
     sent_before: Option<(Directives, Duration)>,
     receives: Directives,
     speaker: Option<HandlerKey>,
+    listener: Option<HandlerKey>,
     heard: bool,
     // Nearly all legs have one stream each way: theirs lie here, not behind a pointer, which every chunk would follow.
     inbound: SmallVec<[Inbound; 1]>,
@@ -110,34 +143,43 @@ pub struct Port {
 
 impl Port {
     /// What the call wants from now on.
-    pub fn plan(
-        &mut self,
-        now: Duration,
-        sends: Directives,
-        receives: Directives,
-        speaker: Option<HandlerKey>,
-        heard: bool,
-    ) {
-        if sends != self.sends {
-            let before = std::mem::replace(&mut self.sends, sends);
+    pub fn plan(&mut self, now: Duration, plan: Plan) {
+        if plan.sends != self.sends {
+            let before = std::mem::replace(&mut self.sends, plan.sends);
             self.sent_before = Some((before, now + GRACE));
             for at in 0..self.inbound.len() {
                 let (source, sink) = self.inbound[at].ids;
                 self.inbound[at].named = self.named(source, sink);
             }
         }
-        if receives != self.receives {
-            // wire §5 "Truncation": whole again on a new codec; the far side may have lost its place.
-            self.receives = receives;
-            self.outbound.iter_mut().for_each(|o| o.sender.reset());
+        if plan.receives != self.receives || plan.listener != self.listener {
+            // wire §5 "Truncation": whole again on a new codec or handler, which knows nothing of the numbers.
+            self.receives = plan.receives;
+            self.listener = plan.listener;
+            self.start_whole();
         }
-        self.speaker = speaker;
-        self.heard = heard;
+        self.speaker = plan.speaker;
+        // wire §4 `hold`: what was under way when the directives lost their streams is taken, and not passed on.
+        self.heard = plan.heard && !self.sends.is_empty();
     }
 
-    /// A device opened a new path: its numbers go out whole until it acknowledges them there.
-    pub fn path_opened(&mut self) {
+    /// A device opened a new path: its numbers go out whole until it acknowledges them there. `only`: it has no other,
+    /// so its own numbers may start anew.
+    pub fn path_opened(&mut self, handler: HandlerKey, only: bool) {
+        if self.hears(handler) {
+            self.start_whole();
+        }
+        if only {
+            self.inbound.iter_mut().filter(|i| i.handler == handler).for_each(|i| i.receiver.on_new_path());
+        }
+    }
+
+    fn start_whole(&mut self) {
         self.outbound.iter_mut().for_each(|o| o.sender.reset());
+    }
+
+    fn hears(&self, handler: HandlerKey) -> bool {
+        self.listener.is_none_or(|listener| listener == handler)
     }
 
     /// What was dropped so far.
@@ -172,7 +214,7 @@ impl Port {
             return Arrival::Done;
         };
         match chunk.kind {
-            Kind::Control(control) => self.control(now, control, chunk.package, reply),
+            Kind::Control(control) => self.control(now, from, control, chunk.package, reply),
             Kind::Media => self.media(now, from, chunk, bytes, reply),
         }
     }
@@ -180,17 +222,20 @@ impl Port {
     fn control<'a>(
         &mut self,
         now: Duration,
+        from: HandlerKey,
         control: ControlType,
         package: &[u8],
         reply: &mut BytesMut,
     ) -> Arrival<'a> {
         match control {
             ControlType::Ack => match Ack::parse(package) {
-                Ok(ack) => {
+                // A device that no longer listens says nothing about what the one that does has got.
+                Ok(ack) if self.hears(from) => {
                     if let Some(out) = self.outbound.iter_mut().find(|o| o.ids == (ack.source, ack.sink)) {
                         out.sender.on_ack(now, &ack);
                     }
                 }
+                Ok(_) => {}
                 Err(_) => self.drops.garbage += 1,
             },
             ControlType::Probe => match Nonce::new(package) {
@@ -250,7 +295,7 @@ impl Port {
             self.drops.unnamed += 1;
             return Arrival::Done;
         }
-        if stream.payload_type != chunk.payload_type && chunk.payload_type < 5 {
+        if stream.payload_type != chunk.payload_type && chunk.payload_type < CN {
             stream.payload_type = chunk.payload_type;
             stream.quality.set_codec(Impairment::of(chunk.payload_type));
         }
@@ -304,11 +349,11 @@ impl Port {
         let seq = media.seq.checked_add_signed(stream.shift.0)?;
         let timestamp = media.timestamp.checked_add_signed(stream.shift.1)?;
         let whole = stream.sender.on_send_seq(now, seq, timestamp, media.chunk.reference);
-        if stream.newest.is_none_or(|(newest, _)| seq > newest) {
-            stream.newest = Some((seq, timestamp));
-            stream.newest_at = now;
+        stream.went_out(now, seq, timestamp);
+        if media.chunk.payload_type < CN {
+            stream.payload_type = media.chunk.payload_type;
         }
-        let came_whole = |wire: Option<crate::protocol::chunk::Wire>| wire.is_some_and(|w| w.is_whole());
+        let came_whole = |wire: Option<Wire>| wire.is_some_and(Wire::is_whole);
         let widen = whole && !(came_whole(media.chunk.seq) && came_whole(media.chunk.timestamp));
         if stream.shift == (0, 0) && !widen {
             return Some(true);
@@ -326,14 +371,9 @@ impl Port {
         if self.outbound.len() >= MAX_STREAMS {
             return None;
         }
-        self.outbound.push(Outbound {
-            ids,
-            sender: Sender::new(),
-            origin: None,
-            shift: (0, 0),
-            newest: None,
-            newest_at: Duration::ZERO,
-        });
+        let sender = Sender::new();
+        let payload_type = OPUS;
+        self.outbound.push(Outbound { ids, payload_type, sender, origin: None, shift: (0, 0), newest: None });
         self.outbound.last_mut()
     }
 
@@ -349,13 +389,12 @@ impl Port {
         let audio = self.receives.audio()?;
         let ids = (audio.source, audio.sink);
         let stream = self.outbound(ids)?;
-        let (newest, at) = stream.newest.unwrap_or((0, 0));
-        let began = stream.newest.is_some();
-        let seq = if began { newest + 1 } else { 0 };
-        let timestamp = timestamp.unwrap_or(at + (now - stream.newest_at).as_millis() as u64);
-        stream.shift.0 += i64::from(began);
-        stream.newest = Some((seq, at.max(timestamp)));
-        stream.newest_at = now;
+        let seq = stream.newest.map_or(0, |newest| newest.seq + 1);
+        let next = || stream.newest.map_or(now.as_millis() as u64, |newest| newest.next_timestamp(now));
+        let timestamp = timestamp.unwrap_or_else(next);
+        // What follows makes room for it in the numbers.
+        stream.shift.0 += i64::from(seq > 0);
+        stream.went_out(now, seq, timestamp);
         let whole = stream.sender.on_send_seq(now, seq, timestamp, false);
         let (source, sink) = ids;
         let header =
@@ -401,24 +440,44 @@ impl Port {
         self.inbound.iter().filter_map(|i| i.receiver.next_ack()).min()
     }
 
-    /// How the leg's streams fare: those that come, as measured here; those that go, as acknowledged.
-    pub fn reports(&self) -> Vec<StreamReport> {
-        let rtt = self.outbound.iter().find_map(|o| o.sender.rtt());
-        let mut reports: Vec<StreamReport> = Vec::new();
-        for stream in &self.inbound {
-            let mut quality = stream.quality.clone();
-            if let Some(rtt) = rtt {
-                quality.set_rtt(rtt);
-            }
-            let received = quality.report(stream.ids.0, stream.ids.1, 0);
-            reports.push(StreamReport { sent: received.received + received.lost, ..received });
-        }
-        reports
+    /// How the leg's streams fare that come from its client, as measured here.
+    pub fn reports(&self) -> impl Iterator<Item = StreamReport> + '_ {
+        let rtt = self.rtt();
+        self.inbound.iter().filter(|i| self.speaker.is_none_or(|speaker| speaker == i.handler)).map(
+            move |stream| {
+                let mut quality = stream.quality.clone();
+                if let Some(rtt) = rtt {
+                    quality.set_rtt(rtt);
+                }
+                let received = quality.report(stream.ids.0, stream.ids.1, 0);
+                StreamReport { sent: received.received + received.lost, ..received }
+            },
+        )
     }
 
-    /// What went to the leg's client, and what of it was acknowledged.
-    pub fn sent(&self) -> impl Iterator<Item = ((u8, u8), super::ledger::Counts)> + '_ {
-        self.outbound.iter().map(|o| (o.ids, o.sender.counts()))
+    /// How those fare that go to its client, as acknowledged. Acks tell of loss and delay, not of jitter.
+    pub fn sent(&self) -> impl Iterator<Item = StreamReport> + '_ {
+        let rtt = self.rtt().unwrap_or_default();
+        self.outbound.iter().map(move |stream| {
+            let counts = stream.sender.counts();
+            let delay_ms = rtt.as_secs_f64() * 500.0;
+            let loss = counts.lost as f64 / counts.sent.max(1) as f64;
+            let mos = mos(rating(Impairment::of(stream.payload_type), delay_ms, loss, 1.0));
+            StreamReport {
+                source: stream.ids.0,
+                sink: stream.ids.1,
+                sent: counts.sent,
+                received: counts.acknowledged,
+                lost: counts.lost,
+                delay_ms: (delay_ms * 10.0).round() / 10.0,
+                mos: (mos * 100.0).round() / 100.0,
+                ..StreamReport::default()
+            }
+        })
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        self.outbound.iter().find_map(|o| o.sender.rtt())
     }
 }
 
@@ -426,12 +485,21 @@ impl Outbound {
     /// wire §5 "Relay": on handler change sequence and timestamp are rebased into one continuous stream.
     fn take_over(&mut self, now: Duration, origin: Origin, seq: u64, timestamp: u64) {
         self.origin = Some(origin);
-        if let Some((newest_seq, newest_timestamp)) = self.newest {
-            let passed = (now - self.newest_at).as_millis() as u64;
+        if let Some(newest) = self.newest {
             let difference = |wanted: u64, given: u64| wanted as i64 - given as i64;
-            self.shift =
-                (difference(newest_seq + 1, seq), difference(newest_timestamp + passed.max(1), timestamp));
+            self.shift = (difference(newest.seq + 1, seq), difference(newest.next_timestamp(now), timestamp));
             self.sender.reset();
         }
     }
+
+    fn went_out(&mut self, now: Duration, seq: u64, timestamp: u64) {
+        let newest = self.newest.get_or_insert(Newest { seq, timestamp, at: now });
+        newest.seq = newest.seq.max(seq);
+        if timestamp > newest.timestamp {
+            (newest.timestamp, newest.at) = (timestamp, now);
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

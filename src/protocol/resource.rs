@@ -130,7 +130,8 @@ pub struct CallRequest {
     pub handler: Option<String>,
     /// Whom to call.
     pub destination: String,
-    /// Who calls.
+    /// Who calls. Its absence is `passport-form`'s to tell, like any other that is no PASSporT.
+    #[serde(default)]
     pub passport: String,
 }
 

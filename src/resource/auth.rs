@@ -4,6 +4,7 @@ use axum::extract::{FromRequestParts, Path, Query};
 use http::header;
 use http::request::Parts;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::App;
 use crate::clock;
@@ -90,6 +91,20 @@ impl FromRequestParts<App> for Q {
             .await
             .map_err(|error| Problem::new(Code::BadRequest, error.body_text()).field("query"))?;
         Ok(Self(queries))
+    }
+}
+
+/// The variable parts of a path. Bytes that are no text name nothing here.
+#[derive(Clone, Debug)]
+pub(crate) struct P<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for P<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let path = Path::<T>::from_request_parts(parts, app).await;
+        path.map(|Path(found)| Self(found))
+            .map_err(|_| Problem::new(Code::NotFound, "there is no such resource"))
     }
 }
 

@@ -1,29 +1,30 @@
 //! `…/calls` and the call itself.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::App;
-use super::auth::{Caller, OwnCall, Q, scope};
+use super::auth::{Caller, OwnCall, P, Q, scope};
 use super::base::Base;
 use super::reply::{body, json, located, parse};
+use super::twin::in_form;
 use crate::call::{Input, LegView};
 use crate::clock;
 use crate::protocol::event::State as CallState;
-use crate::protocol::id::HandlerKey;
 use crate::protocol::problem::{Code, Problem};
 use crate::protocol::resource::{
     CallDescription, CallEntry, CallList, CallRequest, Claim, MediaUris, call_path,
 };
+use crate::service::registry::Handler;
 use crate::service::tickets::Grant;
 
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     Base(base): Base,
-    Path(tg): Path<String>,
+    P(tg): P<String>,
 ) -> Result<Response, Problem> {
     caller.scope(scope::CALLS)?;
     let tg = caller.tg(&app, &tg)?;
@@ -50,7 +51,7 @@ pub(super) async fn place(
     State(app): State<App>,
     caller: Caller,
     Base(base): Base,
-    Path(tg): Path<String>,
+    P(tg): P<String>,
     headers: HeaderMap,
     raw: Body,
 ) -> Result<Response, Problem> {
@@ -67,12 +68,11 @@ pub(super) async fn place(
         }
     };
     let (leg, calls) = app.service.place(&caller.0, &tg, &request, key).await?;
-    let named =
+    let handler =
         request.handler.as_deref().and_then(|n| app.service.registry.resolve(&caller.user(), Some(&tg), n));
-    let handler = named.map(|h| h.key);
-    let view = calls.view(leg, handler).await?;
+    let view = calls.view(leg, handler.as_ref().map(|h| h.key)).await?;
     let uri = format!("{base}{}", call_path(&tg, leg));
-    let response = describe_as(&app, &caller.user(), &base, StatusCode::CREATED, view, handler)?;
+    let response = describe_as(&app, &caller.user(), &base, StatusCode::CREATED, view, handler.as_ref())?;
     Ok(located(response, &uri))
 }
 
@@ -82,9 +82,9 @@ pub(super) async fn describe(
     Base(base): Base,
     Q(query): Q,
 ) -> Result<Response, Problem> {
-    let handler = call.handler(&app, query.handler.as_deref())?.map(|h| h.key);
-    let view = call.calls.view(call.leg, handler).await?;
-    describe_as(&app, &call.caller.user(), &base, StatusCode::OK, view, handler)
+    let handler = call.handler(&app, query.handler.as_deref())?;
+    let view = call.calls.view(call.leg, handler.as_ref().map(|h| h.key)).await?;
+    describe_as(&app, &call.caller.user(), &base, StatusCode::OK, view, handler.as_ref())
 }
 
 pub(super) async fn act(
@@ -101,9 +101,9 @@ pub(super) async fn act(
     }
     let user = call.caller.user();
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        let handler = call.handler(&app, query.handler.as_deref())?.map(|h| h.key);
-        let view = call.calls.view(call.leg, handler).await?;
-        return describe_as(&app, &user, &base, StatusCode::OK, view, handler);
+        let handler = call.handler(&app, query.handler.as_deref())?;
+        let view = call.calls.view(call.leg, handler.as_ref().map(|h| h.key)).await?;
+        return describe_as(&app, &user, &base, StatusCode::OK, view, handler.as_ref());
     }
     let claim: Claim = parse(&bytes)?;
     let handler = app.service.acting_handler(&user, Some(&call.tg), &claim.handler)?;
@@ -112,25 +112,22 @@ pub(super) async fn act(
         let view = call.calls.view(call.leg, None).await?;
         return describe_as(&app, &user, &base, StatusCode::ACCEPTED, view, None);
     }
-    let if_match = if_match(&headers)?;
+    let if_match = if_match(&headers);
     let input = Input::Claim { leg: call.leg, device: handler.device(), intent: claim.intent, if_match };
     call.calls.input(input).await?;
     let view = call.calls.view(call.leg, Some(handler.key)).await?;
-    describe_as(&app, &user, &base, StatusCode::OK, view, Some(handler.key))
+    describe_as(&app, &user, &base, StatusCode::OK, view, Some(&handler))
 }
 
-/// RFC 9110 §13.1.1. A tag that is none of ours matches nothing.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
+/// RFC 9110 §13.1.1: the versions of which one has to be current. A tag that is none of ours matches nothing.
+fn if_match(headers: &HeaderMap) -> Option<Vec<u64>> {
+    let lines = headers.get_all(header::IF_MATCH).into_iter().filter_map(|v| v.to_str().ok());
+    let tags: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+    if !headers.contains_key(header::IF_MATCH) || tags == ["*"] {
+        return None;
     }
-    let version = text.strip_prefix("\"v").and_then(|t| t.strip_suffix('"')).and_then(|t| t.parse().ok());
-    version.map(Some).ok_or_else(|| {
-        Problem::new(Code::PreconditionFailed, "the call never had this ETag; read it again")
-            .field("If-Match")
-    })
+    let version = |tag: &&str| tag.strip_prefix("\"v")?.strip_suffix('"')?.parse().ok();
+    Some(tags.iter().filter_map(version).collect())
 }
 
 /// The call description, with a fresh ticket for the asking device.
@@ -140,13 +137,13 @@ fn describe_as(
     base: &str,
     status: StatusCode,
     view: LegView,
-    asker: Option<HandlerKey>,
+    asker: Option<&Handler>,
 ) -> Result<Response, Problem> {
     let uri = format!("{base}{}", call_path(&view.tg, view.id));
     let media = if view.state == CallState::Ended {
         None
     } else {
-        let grant = Grant { user: user.to_owned(), leg: Some(view.id), handler: asker };
+        let grant = Grant { user: user.to_owned(), leg: Some(view.id), handler: asker.map(|h| h.key) };
         let ticket = app.service.tickets.issue(clock::now(), grant)?;
         Some(MediaUris {
             webtransport: format!("{uri}/media?ticket={ticket}"),
@@ -179,7 +176,9 @@ fn describe_as(
         ended_by: view.ended_by,
         reason: view.reason,
     };
-    let mut response = json(status, &description);
+    let description = serde_json::to_value(&description)
+        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    let mut response = json(status, &in_form(description, asker.map(|h| h.form)));
     if let Ok(tag) = HeaderValue::from_str(&format!("\"v{version}\"")) {
         response.headers_mut().insert(header::ETAG, tag);
     }

@@ -15,7 +15,9 @@ use super::auth::{OwnCall, Q};
 use super::base::Base;
 use super::reply::{body, json as document};
 use super::stream::{Framing, Next, Source, open_headers, respond};
+use super::twin::in_form;
 use crate::call::{ByWay, Input};
+use crate::protocol::advertisement::Form;
 use crate::protocol::event::{
     Body as EventBody, ClientEvent, Event, EventReader, ReadError, State as CallState,
 };
@@ -31,17 +33,22 @@ pub(super) async fn reverse(
     Q(query): Q,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let handler = call.handler(&app, query.handler.as_deref())?.map(|h| h.key);
+    let handler = call.handler(&app, query.handler.as_deref())?;
+    let form = handler.as_ref().map(|h| h.form);
     let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     // wire §4: the query wins.
     let after = query.after.or(last);
-    let byway = call.calls.open(call.leg, ByWay::Reverse(handler), after).await?;
-    Ok(respond(Framing::wanted(&headers), Events { byway, base, ended: false }))
+    let kind = ByWay::Reverse(handler.map(|h| h.key));
+    let byway = call.calls.open(call.leg, kind, after).await?;
+    // Whoever knows all of an ended call is told nothing, and the array is closed all the same.
+    let ended = call.calls.view(call.leg, None).await?.state == CallState::Ended;
+    Ok(respond(Framing::wanted(&headers), Events { byway, base, form, ended }))
 }
 
 struct Events {
     byway: Byway,
     base: String,
+    form: Option<Form>,
     ended: bool,
 }
 
@@ -50,8 +57,8 @@ impl Source for Events {
         let event: Option<Arc<Event>> = self.byway.events.recv().await;
         match event {
             Some(event) => {
-                self.ended = matches!(event.body, EventBody::Ended { .. });
-                Next::Object(event.to_json(&self.base))
+                self.ended |= matches!(event.body, EventBody::Ended { .. });
+                Next::Object(in_form(event.to_json(&self.base), self.form))
             }
             None if self.ended => Next::End,
             None => Next::Cut,
@@ -78,7 +85,10 @@ pub(super) async fn forward(
     }
     let byway = listener.call.calls.open(listener.call.leg, ByWay::Forward(named), None).await?;
     let answer = stream::once(async move {
-        let newest = listener.open_ended(byway, raw.into_data_stream()).await;
+        let newest = match listener.open_ended(byway, raw.into_data_stream()).await {
+            Some(newest) => newest,
+            None => listener.newest().await.unwrap_or_default(),
+        };
         Ok::<_, std::convert::Infallible>(Bytes::from(json!({"accepted": newest}).to_string()))
     });
     let mut response = Body::from_stream(answer).into_response();
@@ -118,6 +128,11 @@ impl Listener {
         Ok(self.call.calls.input(input).await?.map_or(0, |accepted| accepted.seq))
     }
 
+    /// What was taken from the device before.
+    async fn newest(&self) -> Result<u64, Problem> {
+        Ok(self.call.calls.view(self.call.leg, self.named).await?.accepted.unwrap_or(0))
+    }
+
     /// A body with an end: all of it is read before any of it counts.
     async fn finite(&self, raw: Body) -> Result<Response, Problem> {
         let bytes = body(raw, self.app.settings.max_body).await?;
@@ -139,15 +154,15 @@ impl Listener {
         }
         let newest = match newest {
             Some(newest) => newest,
-            None => self.call.calls.view(self.call.leg, self.named).await?.accepted.unwrap_or(0),
+            None => self.newest().await?,
         };
         Ok(document(StatusCode::OK, &json!({"accepted": newest})))
     }
 
     /// A body that goes on until its client or the call ends it.
-    async fn open_ended(&self, mut byway: Byway, mut raw: BodyDataStream) -> u64 {
+    async fn open_ended(&self, mut byway: Byway, mut raw: BodyDataStream) -> Option<u64> {
         let mut reader = EventReader::default();
-        let mut newest = 0;
+        let mut newest = None;
         loop {
             let data = tokio::select! {
                 data = raw.next() => data,
@@ -158,7 +173,7 @@ impl Listener {
             reader.push(&data);
             loop {
                 match reader.next_json() {
-                    Ok(Some(json)) => newest = self.one(&json).await.unwrap_or(newest),
+                    Ok(Some(json)) => newest = self.one(&json).await.or(newest),
                     Ok(None) => break,
                     Err(error) => {
                         self.refuse(self.named, &unreadable(&error), None).await;

@@ -1,12 +1,12 @@
 //! `…/handlers`: a user's devices.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use super::App;
-use super::auth::{Caller, scope};
+use super::auth::{Caller, P, scope};
 use super::base::Base;
 use super::reply::{body, json, located, parse};
 use crate::protocol::id::HandlerKey;
@@ -18,7 +18,7 @@ pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
     Base(base): Base,
-    Path(tg): Path<String>,
+    P(tg): P<String>,
 ) -> Result<Response, Problem> {
     caller.scope(scope::HANDLERS)?;
     let tg = caller.tg(&app, &tg)?;
@@ -31,7 +31,7 @@ pub(super) async fn register(
     State(app): State<App>,
     caller: Caller,
     Base(base): Base,
-    Path(tg): Path<String>,
+    P(tg): P<String>,
     raw: Body,
 ) -> Result<Response, Problem> {
     caller.scope(scope::HANDLERS)?;
@@ -56,7 +56,7 @@ pub(super) async fn describe(
     State(app): State<App>,
     caller: Caller,
     Base(base): Base,
-    Path((tg, key)): Path<(String, String)>,
+    P((tg, key)): P<(String, String)>,
 ) -> Result<Response, Problem> {
     Ok(json(StatusCode::OK, &own(&app, &caller, &tg, &key)?.describe(&base)))
 }
@@ -65,7 +65,7 @@ pub(super) async fn change(
     State(app): State<App>,
     caller: Caller,
     Base(base): Base,
-    Path((tg, key)): Path<(String, String)>,
+    P((tg, key)): P<(String, String)>,
     raw: Body,
 ) -> Result<Response, Problem> {
     let old = own(&app, &caller, &tg, &key)?;
@@ -82,7 +82,7 @@ pub(super) async fn change(
 pub(super) async fn remove(
     State(app): State<App>,
     caller: Caller,
-    Path((tg, key)): Path<(String, String)>,
+    P((tg, key)): P<(String, String)>,
 ) -> Result<Response, Problem> {
     let old = own(&app, &caller, &tg, &key)?;
     app.service.registry.remove(&caller.0, old.key).await?;

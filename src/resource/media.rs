@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
@@ -26,8 +26,6 @@ use crate::transport::upgrade::WebTransportUpgrade;
 const MAX_DATAGRAM: usize = 1100;
 /// A larger chunk is too old to play after this long.
 const STREAM_LIFETIME: Duration = Duration::from_millis(400);
-/// wire §5: an idle `GET` gets 204 after 10 s.
-const IDLE: Duration = Duration::from_secs(10);
 /// wire §8.
 const COOKIE: &str = "ript-media";
 
@@ -58,17 +56,24 @@ impl FromRequestParts<App> for MediaCaller {
                 let named =
                     query.handler.as_deref().and_then(|n| app.service.registry.resolve(&user, None, n));
                 if query.handler.is_some() && named.map(|h| h.key) != Some(handler) {
-                    by_bearer(parts, app, &query)?
+                    by_bearer(parts, app, &tg, &query)?
                 } else {
                     (user, handler)
                 }
             }
-            (None, None) => by_bearer(parts, app, &query)?,
+            (None, None) => by_bearer(parts, app, &tg, &query)?,
         };
         let tg: TgId = tg.parse().map_err(|_| Problem::new(Code::NotFound, "there is no such call"))?;
-        app.service.leg(&user, &tg, leg)?;
-        // A live leg has a port; one without is over.
-        let port = app.service.ports.get(leg).ok_or_else(gone)?;
+        let calls = app.service.leg(&user, &tg, leg)?;
+        let port = match app.service.ports.get(leg) {
+            Some(port) => port,
+            // A live leg has a port; one without is over, or its call has not come to it since a restart: once it
+            // answers, it has.
+            None => {
+                calls.view(leg, None).await?;
+                app.service.ports.get(leg).ok_or_else(gone)?
+            }
+        };
         Ok(Self { tg, leg, handler, user, port, fresh })
     }
 }
@@ -102,9 +107,10 @@ fn by_ticket(app: &App, ticket: &str, leg: LegId, query: &Queries) -> Result<(St
     }
 }
 
-fn by_bearer(parts: &Parts, app: &App, query: &Queries) -> Result<(String, HandlerKey), Problem> {
+fn by_bearer(parts: &Parts, app: &App, tg: &str, query: &Queries) -> Result<(String, HandlerKey), Problem> {
     let caller = Caller(principal(parts, app)?);
     caller.scope(scope::CALLS)?;
+    caller.tg(app, tg)?;
     let user = caller.user();
     let Some(named) = query.handler.as_deref() else {
         return Err(
@@ -207,8 +213,10 @@ pub(super) async fn send(State(app): State<App>, media: MediaCaller, raw: Body) 
             return Err(gone());
         }
     }
-    let mut answer = queue.controls();
+    let mut answer = BytesMut::new();
+    // An ack that the ticker sent meanwhile waits among the controls.
     entrance.acks_now(|ack| put_frame(ack, &mut answer));
+    queue.controls(&mut answer);
     Ok(respond(&app, &media, StatusCode::OK, answer.freeze()))
 }
 
@@ -216,7 +224,7 @@ pub(super) async fn send(State(app): State<App>, media: MediaCaller, raw: Body) 
 pub(super) async fn fetch(State(app): State<App>, media: MediaCaller) -> Result<Response, Problem> {
     let (queue, _) = app.byways.open(&app.service.ports, &media.port, media.leg, media.handler);
     let waiting = queue.wait().ok_or_else(gone)?;
-    match tokio::time::timeout(IDLE, waiting).await {
+    match tokio::time::timeout(app.settings.media_idle, waiting).await {
         Ok(Ok(chunks)) => Ok(respond(&app, &media, StatusCode::OK, chunks)),
         Ok(Err(_)) if app.service.ports.get(media.leg).is_none() => Err(gone()),
         Ok(Err(_)) | Err(_) => Ok(respond(&app, &media, StatusCode::NO_CONTENT, Bytes::new())),

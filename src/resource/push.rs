@@ -45,15 +45,14 @@ fn who(parts: &Parts, app: &App, query: &Queries) -> Result<Who, Problem> {
             (caller.user(), None)
         }
     };
-    let named = match query.handler.as_deref() {
-        Some(named) => Some(app.service.acting_handler(&user, None, named)?.key),
-        None => None,
-    };
+    let named = query.handler.as_deref().map(|named| app.service.acting_handler(&user, None, named));
     match (granted, named) {
-        (Some(own), Some(named)) if own != named => {
+        // wire §8: a ticket names its handler by itself; a query that differs is refused.
+        (Some(own), Some(named)) if !named.as_ref().is_ok_and(|h| h.key == own) => {
             Err(Problem::new(Code::BadTicket, "this ticket is for another handler").field("handler"))
         }
-        (own, named) => Ok(Who(user, own.or(named))),
+        (Some(own), _) => Ok(Who(user, Some(own))),
+        (None, named) => Ok(Who(user, named.transpose()?.map(|h| h.key))),
     }
 }
 
@@ -65,8 +64,8 @@ pub(super) async fn open(
     headers: HeaderMap,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    if socket.is_err() && parts.method != Method::GET {
-        return Err(super::reply::method_not_allowed(parts.method, parts.uri).await);
+    if socket.is_err() && parts.method == Method::CONNECT {
+        return Err(Problem::new(Code::BadRequest, "CONNECT is for `:protocol = websocket` here"));
     }
     let Who(user, handler) = who(&parts, &app, &query)?;
     let Some((_, taps)) = app.service.push.open(&user, handler) else {
@@ -77,7 +76,10 @@ pub(super) async fn open(
     let first = app.service.ringing(&user, handler).await.into();
     let source = Taps { first, taps, base };
     Ok(match socket {
-        Ok(upgrade) => upgrade.on_upgrade(move |socket| talk(socket, source)).into_response(),
+        Ok(upgrade) => upgrade
+            .max_message_size(app.settings.max_body)
+            .on_upgrade(move |socket| talk(socket, source))
+            .into_response(),
         Err(_) => respond(Framing::wanted(&headers), source),
     })
 }

@@ -95,7 +95,7 @@ fn field(bytes: &[u8], text: &str, line: usize, column: usize) -> Option<String>
     }
     let start: usize = bytes.split(|b| *b == b'\n').take(line.saturating_sub(1)).map(|l| l.len() + 1).sum();
     let read = String::from_utf8_lossy(bytes.get(..(start + column).min(bytes.len()))?).into_owned();
-    let colon = read.rfind("\":").or_else(|| read.rfind("\" :"))?;
+    let colon = ["\":", "\" :"].into_iter().filter_map(|mark| read.rfind(mark)).max()?;
     let name = read[..colon].rsplit('"').next()?;
     (!name.is_empty()).then(|| name.to_owned())
 }

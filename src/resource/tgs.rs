@@ -1,11 +1,11 @@
 //! `GET …/providertgs` and `GET …/providertgs/{tg}`.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 
 use super::App;
-use super::auth::Caller;
+use super::auth::{Caller, P};
 use super::base::Base;
 use super::reply::json;
 use crate::protocol::problem::Problem;
@@ -35,7 +35,7 @@ pub(super) async fn describe(
     State(app): State<App>,
     caller: Caller,
     Base(base): Base,
-    Path(tg): Path<String>,
+    P(tg): P<String>,
 ) -> Result<Response, Problem> {
     let id = caller.tg(&app, &tg)?;
     let settings = &app.service.settings;

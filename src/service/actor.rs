@@ -16,6 +16,7 @@ use crate::call::{
     Accepted, ByWay, BywayId, Call, Input, Leg, LegView, NewLeg, Output, Purpose, Refusal, To,
 };
 use crate::clock;
+use crate::media::quality::StreamReport;
 use crate::protocol::event::{Body, Event, State};
 use crate::protocol::id::{CallId, HandlerKey, LegId};
 use crate::protocol::problem::{Code, Problem};
@@ -229,6 +230,9 @@ impl Actor {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Input(input, answer) => {
+                if let Input::Closed { byway, .. } = &*input {
+                    self.outlets.remove(byway);
+                }
                 let done = self.input(*input).await;
                 if let Some(answer) = answer {
                     let _ = answer.send(done);
@@ -282,13 +286,24 @@ impl Actor {
     /// One step of the machine: what changed is written down before anybody hears of it.
     async fn input(&mut self, input: Input) -> Result<Option<Accepted>, Problem> {
         let before = self.call.clone();
+        let joins = matches!(input, Input::Routed { .. });
         let done = self.call.handle(clock::now(), input)?;
         if let Err(problem) = self.write_down().await {
             self.call = before;
             return Err(problem);
         }
+        if joins {
+            self.enlist();
+        }
         self.drain();
         Ok(done)
+    }
+
+    /// A leg that has joined is found by its URI before its devices hear of it.
+    fn enlist(&self) {
+        let (Some(service), Some(mailbox)) = (self.service.upgrade(), self.own.upgrade()) else { return };
+        let calls = CallHandle { id: self.call.id, mailbox };
+        self.call.legs().filter(|l| !l.ended()).for_each(|leg| service.directory.insert(leg, &calls));
     }
 
     async fn write_down(&mut self) -> Result<(), Problem> {
@@ -350,14 +365,14 @@ impl Actor {
                     Ok(leg) => Input::Routed { purpose, leg },
                     Err(problem) => Input::NotRouted { purpose, code: problem.code },
                 };
-                self.follow_up(&service, input);
+                self.follow_up(input);
             }
             Output::Fetch { replaces, user } => self.fetch(&service, replaces, user),
             Output::Released(leg) => self.released = Some(leg),
             Output::Media(plan) => service.ports.apply(plan, &self.own),
             Output::Digit { leg, digit, duration } => {
-                if let Some(port) = service.ports.get(leg) {
-                    self.tasks.spawn(port.play_digit(digit, duration));
+                if let Some(port) = service.ports.get(leg).filter(|port| port.dial(digit, duration)) {
+                    self.tasks.spawn(port.play_digits());
                 }
             }
             Output::Gone => {
@@ -371,12 +386,7 @@ impl Actor {
     }
 
     /// What an output led to goes to the machine as its next input, through the mailbox like everything.
-    fn follow_up(&mut self, service: &Arc<Service>, input: Input) {
-        if let Input::Routed { leg, .. } = &input
-            && let Some(mailbox) = self.own.upgrade()
-        {
-            service.directory.expect(leg, &CallHandle { id: self.call.id, mailbox });
-        }
+    fn follow_up(&mut self, input: Input) {
         let own = self.own.clone();
         self.tasks.spawn(async move {
             if let Some(mailbox) = own.upgrade() {
@@ -433,18 +443,14 @@ impl Actor {
 
     fn report(&mut self, service: &Arc<Service>, leg: LegId) {
         let Some(port) = service.ports.get(leg) else { return };
-        let mut streams: Vec<Value> = Vec::new();
-        for report in port.reports() {
-            let mut stream = json!(report);
-            stream["direction"] = "c2s".into();
-            streams.push(stream);
-        }
-        for ((source, sink), counts) in port.sent() {
-            streams.push(json!({
-                "direction": "s2c", "source": source, "sink": sink, "sent": counts.sent,
-                "received": counts.acknowledged, "lost": counts.lost,
-            }));
-        }
+        let entries = |reports: Vec<StreamReport>, direction: &'static str| {
+            reports.into_iter().map(move |report| {
+                let mut entry = json!(report);
+                entry["direction"] = direction.into();
+                entry
+            })
+        };
+        let streams: Vec<Value> = entries(port.reports(), "c2s").chain(entries(port.sent(), "s2c")).collect();
         if streams.is_empty() {
             return;
         }

@@ -38,18 +38,9 @@ struct Inner {
 
 impl Directory {
     pub(crate) fn insert(&self, leg: &Leg, calls: &CallHandle) {
-        self.add(leg.id, &leg.tg, &leg.user, calls);
-    }
-
-    /// A leg that its call is about to have.
-    pub(crate) fn expect(&self, leg: &NewLeg, calls: &CallHandle) {
-        self.add(leg.id, &leg.tg, &leg.user, calls);
-    }
-
-    fn add(&self, id: LegId, tg: &TgId, user: &str, calls: &CallHandle) {
         let mut inner = write(&self.inner);
-        inner.legs.insert(id, (calls.clone(), tg.clone(), user.to_owned()));
-        if inner.live.entry(user.to_owned()).or_default().insert(id) {
+        inner.legs.insert(leg.id, (calls.clone(), leg.tg.clone(), leg.user.clone()));
+        if inner.live.entry(leg.user.clone()).or_default().insert(leg.id) {
             inner.live_legs += 1;
         }
     }
@@ -157,8 +148,10 @@ impl Service {
         };
         let slot = self.idempotency.slot(&user, key);
         let mut slot = slot.lock().await;
+        // The TG is part of what was asked.
+        let asked = [tg.as_str().as_bytes(), b"\n", body].concat();
         let hash: String =
-            digest::digest(&digest::SHA256, body).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+            digest::digest(&digest::SHA256, &asked).as_ref().iter().map(|b| format!("{b:02x}")).collect();
         if let Some(used) = &*slot {
             if used.body != hash {
                 return Err(Problem::new(
@@ -256,7 +249,11 @@ impl Service {
         let seen = passport.forgotten().as_millis().to_string();
         let writes =
             vec![record(&call, used.as_ref(), Some(&replay))?, Write::put(Table::Meta, replay.clone(), seen)];
-        self.store.0.write(writes).await?;
+        if let Err(error) = self.store.0.write(writes).await {
+            // There is no call, so the same request may come again.
+            lock(&self.replay).unspend(&passport);
+            return Err(error.into());
+        }
         Ok((id, Actor::start(self, call, used, Some(replay))))
     }
 

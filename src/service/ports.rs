@@ -1,7 +1,7 @@
 //! Media ports: where a leg's media comes in and goes out. Chunks go from port to port on the task that
 //! received them; a port's lock is held for one chunk, and never two at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
@@ -12,11 +12,10 @@ use tokio::sync::mpsc;
 
 use super::actor::Command;
 use super::{dtmf, lock, read, write};
-use crate::call::MediaPlan;
+use crate::call::{LegMedia, MediaPlan};
 use crate::clock;
-use crate::media::ledger::Counts;
 use crate::media::quality::StreamReport;
-use crate::media::relay::{Arrival, Drops, Origin, Port, Relayed};
+use crate::media::relay::{Arrival, Drops, Origin, Plan, Port, Relayed};
 use crate::protocol::codec::PayloadType;
 use crate::protocol::id::{HandlerKey, LegId};
 
@@ -26,6 +25,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(25);
 /// While media goes out at least this often, an ack waits as long for the next chunk to go beside.
 const BESIDE: Duration = Duration::from_millis(40);
+/// Digits that wait to be played on one leg; more than anybody dials ahead.
+const MAX_DIGITS: usize = 64;
 
 /// No ack is due.
 const NEVER: u64 = u64::MAX;
@@ -50,15 +51,20 @@ struct Attachment {
 #[derive(Default)]
 struct State {
     port: Port,
-    peer: Option<Arc<LegPort>>,
+    /// Weak: the two legs of a call are each other's.
+    peer: Weak<LegPort>,
     listener: Option<HandlerKey>,
     paths: SmallVec<[Attachment; 1]>,
     calls: Option<mpsc::WeakSender<Command>>,
     digits: dtmf::Detector,
+    dialled: VecDeque<(char, u32)>,
+    playing: bool,
     panicked: Duration,
     /// When media last went out.
     departed: Duration,
     over: bool,
+    /// Where chunks are rewritten: its memory stays.
+    scratch: BytesMut,
 }
 
 /// One leg's media port.
@@ -108,9 +114,10 @@ impl Ports {
                 continue;
             };
             let mut state = lock(&port.state);
-            state.port.plan(now, part.sends, part.receives, part.speaker, peer.is_some());
-            state.peer = peer;
-            state.listener = part.listener;
+            let LegMedia { sends, receives, speaker, listener, .. } = part;
+            state.port.plan(now, Plan { sends, receives, speaker, listener, heard: peer.is_some() });
+            state.peer = peer.as_ref().map(Arc::downgrade).unwrap_or_default();
+            state.listener = listener;
         }
     }
 
@@ -126,13 +133,18 @@ impl Ports {
         let same = |a: &Attachment| a.handler == handler && a.path.is_session() == path.is_session();
         let (old, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.paths).into_iter().partition(same);
         state.paths = kept.into();
-        if !state.over {
+        let over = state.over;
+        if !over {
+            let only = state.paths.iter().all(|a| a.handler != handler);
             state.paths.push(Attachment { id, handler, path: path.clone(), heard: clock::elapsed() });
+            state.port.path_opened(handler, only);
         }
-        state.port.path_opened();
         drop(state);
         old.iter().for_each(|a| a.path.close("another session of this handler took its place"));
-        Entrance { port: port.clone(), id, handler, path }
+        if over {
+            path.close("the call has ended");
+        }
+        Entrance { port: Arc::downgrade(port), id, handler, path }
     }
 
     /// Sends the acks that no media took along; runs until it is aborted.
@@ -152,7 +164,7 @@ impl Ports {
 /// What came in on one path.
 #[derive(Clone)]
 pub struct Entrance {
-    port: Arc<LegPort>,
+    port: Weak<LegPort>,
     id: u64,
     handler: HandlerKey,
     path: Arc<dyn MediaPath>,
@@ -167,49 +179,46 @@ impl std::fmt::Debug for Entrance {
 impl Entrance {
     /// A chunk came. False: the leg is gone.
     pub fn arrived(&self, bytes: &[u8]) -> bool {
+        let Some(port) = self.port.upgrade() else { return false };
         let now = clock::elapsed();
         let mut reply = BytesMut::new();
-        let mut state = lock(&self.port.state);
-        if state.over {
-            return false;
-        }
-        if let Some(attachment) = state.paths.iter_mut().find(|a| a.id == self.id) {
-            attachment.heard = now;
-        }
+        let mut state = lock(&port.state);
+        // What comes on a path that another took the place of belongs to a numbering that may be over.
+        let Some(attachment) = state.paths.iter_mut().find(|a| a.id == self.id) else { return !state.over };
+        attachment.heard = now;
         let arrival = state.port.arrived(now, self.handler, bytes, &mut reply);
         let peer = match &arrival {
-            Arrival::Media(_) => state.peer.clone(),
+            Arrival::Media(_) => state.peer.upgrade(),
             Arrival::Done | Arrival::Reply => None,
         };
-        self.port.note_acks(&state);
+        port.note_acks(&state);
         drop(state);
         match (arrival, peer) {
             (Arrival::Reply, _) => {
                 self.path.send(&reply);
             }
             (Arrival::Media(media), Some(peer)) => {
-                peer.deliver(now, Origin { leg: self.port.leg, handler: self.handler }, &media, &self.port);
+                peer.deliver(now, Origin { leg: port.leg, handler: self.handler }, &media, &port);
             }
             _ => {}
         }
         true
     }
 
-    /// Whether the leg is gone.
-    pub fn is_over(&self) -> bool {
-        lock(&self.port.state).over
-    }
-
     /// The path is gone.
     pub fn closed(&self) {
-        lock(&self.port.state).paths.retain(|a| a.id != self.id);
+        if let Some(port) = self.port.upgrade() {
+            lock(&port.state).paths.retain(|a| a.id != self.id);
+        }
     }
 
     /// The acks of what this device sent, due or not: a byway's answer carries them.
     pub fn acks_now(&self, send: impl FnMut(&[u8])) {
-        let mut state = lock(&self.port.state);
-        state.port.acks_now(clock::elapsed(), self.handler, send);
-        self.port.note_acks(&state);
+        if let Some(port) = self.port.upgrade() {
+            let mut state = lock(&port.state);
+            state.port.acks_now(clock::elapsed(), self.handler, send);
+            port.note_acks(&state);
+        }
     }
 }
 
@@ -234,7 +243,6 @@ impl State {
 impl LegPort {
     /// Media from the other leg.
     fn deliver(self: &Arc<Self>, now: Duration, origin: Origin, media: &Relayed<'_>, from: &Arc<Self>) {
-        let mut out = BytesMut::new();
         let mut state = lock(&self.state);
         // wire §4 `dtmf`: where this leg's directives list no telephone-event, a digit goes as an event.
         if media.chunk.payload_type == u64::from(PayloadType::TELEPHONE_EVENT.0)
@@ -246,15 +254,18 @@ impl LegPort {
             }
             return;
         }
-        let Some(verbatim) = state.port.departs(now, origin, media, &mut out) else { return };
-        state.send(self, now, if verbatim { media.bytes } else { &out });
+        let mut out = std::mem::take(&mut state.scratch);
+        out.clear();
+        if let Some(verbatim) = state.port.departs(now, origin, media, &mut out) {
+            state.send(self, now, if verbatim { media.bytes } else { &out });
+        }
+        state.scratch = out;
     }
 
     fn over(&self) {
         let mut state = lock(&self.state);
-        state.over = true;
-        state.peer = None;
         let paths = std::mem::take(&mut state.paths);
+        (state.over, state.peer) = (true, Weak::new());
         drop(state);
         self.ack_due.store(NEVER, Ordering::Relaxed);
         paths.iter().for_each(|a| a.path.close("the call has ended"));
@@ -292,13 +303,13 @@ impl LegPort {
         self.ack_due.store(next, Ordering::Relaxed);
     }
 
-    /// How the leg's streams fare: what came from its client, and what went to it.
+    /// How the streams fare that come from its client.
     pub fn reports(&self) -> Vec<StreamReport> {
-        lock(&self.state).port.reports()
+        lock(&self.state).port.reports().collect()
     }
 
-    /// What went to the leg's client, by stream.
-    pub fn sent(&self) -> Vec<((u8, u8), Counts)> {
+    /// How those fare that go to its client.
+    pub fn sent(&self) -> Vec<StreamReport> {
         lock(&self.state).port.sent().collect()
     }
 
@@ -307,23 +318,40 @@ impl LegPort {
         lock(&self.state).port.drops()
     }
 
-    /// Plays a digit into the audio that goes to this leg; returns once it is over.
-    pub(crate) async fn play_digit(self: Arc<Self>, digit: char, duration: u32) {
-        let mut interval = tokio::time::interval(Duration::from_millis(u64::from(dtmf::STEP)));
-        let mut timestamp = None;
-        for payload in dtmf::payloads(digit, duration) {
-            interval.tick().await;
-            let now = clock::elapsed();
-            let mut out = BytesMut::new();
-            let mut state = lock(&self.state);
-            // RFC 4733 §2.5.1.2: all packets of an event carry the timestamp of its beginning.
-            let kind = u64::from(PayloadType::TELEPHONE_EVENT.0);
-            match state.port.insert(now, kind, timestamp, &payload, &mut out) {
-                Some(at) => timestamp = Some(at),
-                None => return,
-            }
-            state.send(&self, now, &out);
+    /// Puts a digit behind those that are being played. True: nobody plays them yet, see [`Self::play_digits`].
+    pub(crate) fn dial(&self, digit: char, duration: u32) -> bool {
+        let mut state = lock(&self.state);
+        if state.dialled.len() < MAX_DIGITS {
+            state.dialled.push_back((digit, duration));
         }
+        !std::mem::replace(&mut state.playing, true)
+    }
+
+    /// Plays what was dialled into the audio that goes to this leg, one digit after another.
+    pub(crate) async fn play_digits(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(Duration::from_millis(u64::from(dtmf::STEP)));
+        while let Some((digit, duration)) = self.next_digit() {
+            let mut timestamp = None;
+            for payload in dtmf::payloads(digit, duration) {
+                interval.tick().await;
+                let now = clock::elapsed();
+                let mut out = BytesMut::new();
+                let mut state = lock(&self.state);
+                // RFC 4733 §2.5.1.2: all packets of an event carry the timestamp of its beginning.
+                let kind = u64::from(PayloadType::TELEPHONE_EVENT.0);
+                // Nothing to insert into, as in a hold: the digit is over.
+                let Some(at) = state.port.insert(now, kind, timestamp, &payload, &mut out) else { break };
+                timestamp = Some(at);
+                state.send(&self, now, &out);
+            }
+        }
+    }
+
+    fn next_digit(&self) -> Option<(char, u32)> {
+        let mut state = lock(&self.state);
+        let next = state.dialled.pop_front();
+        state.playing = next.is_some();
+        next
     }
 }
 
@@ -370,3 +398,6 @@ impl State {
 fn millis(time: Duration) -> u64 {
     time.as_secs() * 1000 + u64::from(time.subsec_millis())
 }
+
+#[cfg(test)]
+mod tests;

@@ -304,3 +304,6 @@ fn advertisement(wanted: &HandlerDescription) -> Result<(Advertisement, Form), P
     }
     Ok((advertisement, form))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,10 @@
 //! The loopback world: a server in this process on real sockets, users with tokens, and a plain client that
 //! speaks the wire without `ript::client`.
 
+pub mod h1h2;
+pub mod link;
+pub mod load;
+pub mod media;
 pub mod user;
 
 use std::net::SocketAddr;
@@ -70,15 +74,26 @@ pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
     }
 }
 
+fn keys() -> (SigningKey, SigningKey) {
+    (SigningKey::generate().expect("a key"), SigningKey::generate().expect("a key"))
+}
+
 impl World {
     pub async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
+    /// A world whose resources are served in another way, with other limits of the transport.
+    pub async fn serving(resources: resource::Settings, limits: Limits) -> Self {
+        let (issuer, passports) = keys();
+        let settings = settings(&issuer, &passports);
+        let store = Arc::new(MemoryStore::new());
+        Self::whole(settings, resources, limits, store, issuer, passports, None).await
+    }
+
     /// A world whose settings were changed first.
     pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let issuer = SigningKey::generate().expect("a key");
-        let passports = SigningKey::generate().expect("a key");
+        let (issuer, passports) = keys();
         let mut settings = settings(&issuer, &passports);
         change(&mut settings);
         Self::on(settings, Arc::new(MemoryStore::new()), issuer, passports, None).await
@@ -87,6 +102,19 @@ impl World {
     /// A world on a given store and address, as after a restart.
     pub async fn on(
         settings: Settings,
+        store: Arc<dyn Store>,
+        issuer: SigningKey,
+        passports: SigningKey,
+        address: Option<SocketAddr>,
+    ) -> Self {
+        let (resources, limits) = (resource::Settings::default(), Limits::default());
+        Self::whole(settings, resources, limits, store, issuer, passports, address).await
+    }
+
+    async fn whole(
+        settings: Settings,
+        resources: resource::Settings,
+        limits: Limits,
         store: Arc<dyn Store>,
         issuer: SigningKey,
         passports: SigningKey,
@@ -101,21 +129,32 @@ impl World {
             path
         };
         let ca_file = file("ca.pem", ca.cert_pem());
-        let keys =
-            tls::TlsKeys::from_files(&file("server.pem", &server.cert_pem), &file("server-key.pem", &server.key_pem))
-                .expect("keys");
+        let keys = tls::TlsKeys::from_files(
+            &file("server.pem", &server.cert_pem),
+            &file("server-key.pem", &server.key_pem),
+        )
+        .expect("keys");
         let service = Service::start(settings.clone(), store.clone()).await.expect("services");
         let router = resource::router(
             service.clone(),
-            resource::Settings { origins: vec!["https://app.example".into()], ..resource::Settings::default() },
+            resource::Settings { origins: vec!["https://app.example".into()], ..resources },
         );
-        let limits = Arc::new(Limits::default());
+        let limits = Arc::new(limits);
         let shutdown = CancellationToken::new();
         let listener =
             TcpListener::bind(address.unwrap_or(([127, 0, 0, 1], 0).into())).await.expect("a TCP port");
         let address = listener.local_addr().expect("an address");
         let quic = quic::QuicServerSettings::new(tls::quic_server(keys.clone()).expect("TLS"), [7; 32]);
-        let endpoints = quic.bind(&[address]).expect("a UDP port");
+        // After a crash the old server's connections may hold it a little longer.
+        let endpoints = soon("the UDP port", async {
+            loop {
+                match quic.bind(&[address]) {
+                    Ok(endpoints) => return endpoints,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        })
+        .await;
         let tcp_settings = tcp::TcpSettings {
             tls: Some(Arc::new(tls::tcp_server(keys).expect("TLS"))),
             alt_svc_port: Some(address.port()),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::StreamExt;
-use http::{HeaderMap, Method, Request, StatusCode};
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use ript::identity::canonical::Identity;
 use ript::identity::jwk::SigningKey;
@@ -18,15 +18,20 @@ use ript::protocol::event::EventReader;
 use ript::transport::client::H3Client;
 use ript::transport::{Limits, quic, tls};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
+use super::h1h2::{Tcp, Version};
 use super::{AUDIENCE, ISSUER, World, soon};
 
 pub const BOTH: &str = "1 in: opus; PCMU; PCMA; 1 out: opus; PCMU; PCMA;";
 
+#[derive(Clone)]
 pub struct User {
     pub token: String,
     pub number: String,
     pub client: H3Client,
+    /// Where set, requests go over TCP instead.
+    pub tcp: Option<Tcp>,
     pub base: String,
     endpoint: quinn::Endpoint,
     passports: String,
@@ -81,6 +86,19 @@ impl World {
         let token = token(&self.issuer, name, &[number], &["test"], ALL_SCOPES);
         User::connect(self, token, number).await
     }
+
+    /// Alice and Bob, each with a device.
+    pub async fn pair(&self) -> (User, String, User, String) {
+        let alice = self.user("alice", "+14085550001").await;
+        let bob = self.user("bob", "+14085550002").await;
+        let (a1, b1) = (alice.register("a1", BOTH).await, bob.register("b1", BOTH).await);
+        (alice, a1, bob, b1)
+    }
+
+    /// A user who speaks HTTP/1.1 or HTTP/2.
+    pub async fn user_over(&self, version: Version, name: &str, number: &str) -> User {
+        User { tcp: Some(Tcp::new(self, version)), ..self.user(name, number).await }
+    }
 }
 
 impl User {
@@ -97,7 +115,7 @@ impl User {
             .await
             .expect("a connection");
         let (base, number) = (format!("https://127.0.0.1:{}", address.port()), number.to_owned());
-        Self { token, number, client, base, endpoint, passports }
+        Self { token, number, client, tcp: None, base, endpoint, passports }
     }
 
     pub fn endpoint(&self) -> &quinn::Endpoint {
@@ -122,8 +140,26 @@ impl User {
             .header("authorization", format!("Bearer {}", self.token))
     }
 
+    /// The same user with another token.
+    pub fn with_token(&self, token: String) -> Self {
+        Self { token, ..self.clone() }
+    }
+
+    /// A request without a token.
+    pub fn bare(&self, method: &str, path: &str) -> http::request::Builder {
+        Request::builder().method(method.parse::<Method>().expect("a method")).uri(self.uri(path))
+    }
+
+    /// The head of the answer has come; its body may go on.
+    pub async fn begin(&self, request: Request<Body>) -> Response<Body> {
+        match &self.tcp {
+            Some(tcp) => soon("an answer", tcp.request(request)).await,
+            None => soon("an answer", self.client.request(request)).await.expect("an answer"),
+        }
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = soon("an answer", self.client.request(request)).await.expect("an answer");
+        let response = self.begin(request).await;
         let (parts, body) = response.into_parts();
         let body = soon("the answer's body", body.collect()).await.expect("a body").to_bytes();
         Answer { status: parts.status, headers: parts.headers, body }
@@ -131,6 +167,10 @@ impl User {
 
     pub async fn get(&self, path: &str) -> Answer {
         self.send(self.builder("GET", path).body(Body::empty()).expect("a request")).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(self.builder("DELETE", path).body(Body::empty()).expect("a request")).await
     }
 
     pub async fn with_body(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Answer {
@@ -206,16 +246,18 @@ impl User {
     pub async fn stream(&self, path: &str) -> EventStream {
         let request = self.builder("GET", path).header("accept", "application/x-ndjson");
         let request = request.body(Body::empty()).expect("a request");
-        let response = soon("headers", self.client.request(request)).await.expect("an answer");
+        let response = self.begin(request).await;
         assert_eq!(response.status(), 200);
-        EventStream { body: response.into_body().into_data_stream(), reader: EventReader::default() }
+        EventStream::new(response.into_body())
     }
 
     /// A call from here to `other`, answered there; both descriptions' URIs.
     pub async fn answered(&self, own: &str, other: &User, theirs: &str) -> (String, String) {
         let call = self.call(own, &other.number).await;
         let mine = call["uri"].as_str().expect("a uri").to_owned();
-        let incoming = other.calls().await.pop().expect("a ringing call");
+        let list = other.get("providertgs/test/calls").await.json();
+        let ringing = list["calls"].as_array().expect("a list").iter().find(|c| c["state"] != "answered");
+        let incoming = ringing.and_then(|c| c["uri"].as_str()).expect("a ringing call").to_owned();
         let claimed = other.claim(&incoming, theirs, Some("answer")).await;
         assert_eq!(claimed.status, 200, "{claimed:?}");
         let answered = other.event(&incoming, theirs, json!({"event": "answered"})).await;
@@ -230,6 +272,59 @@ pub fn encode(text: &str) -> String {
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
+impl User {
+    /// Opens an open-ended `PUT` of events; its headers have come.
+    pub async fn open_put(&self, call: &str, handler: Option<&str>) -> OpenPut {
+        let query = handler.map(|h| format!("?handler={}", encode(h))).unwrap_or_default();
+        let (events, receiver) = mpsc::channel::<Bytes>(16);
+        let body = stream::unfold(receiver, |mut events| async move {
+            events.recv().await.map(|event| (Ok::<_, std::convert::Infallible>(event), events))
+        });
+        let request = self.builder("PUT", &format!("{call}/events{query}")).header("incremental", "?1");
+        let response = self.begin(request.body(Body::from_stream(body)).expect("a request")).await;
+        let (head, body) = response.into_parts();
+        OpenPut { status: head.status, headers: head.headers, events, body }
+    }
+
+    /// Proof that a call lives, whatever else came in: a digit goes through.
+    pub async fn digit_reaches(&self, call: &str, handler: &str, other: &mut EventStream, digit: &str) {
+        let sent = self.event(call, handler, json!({"event": "dtmf", "digit": digit})).await;
+        assert_eq!(sent.status, 200, "{sent:?}");
+        while other.until("dtmf").await["digit"] != digit {}
+    }
+}
+
+/// An open-ended `PUT` of events.
+pub struct OpenPut {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    events: mpsc::Sender<Bytes>,
+    body: Body,
+}
+
+impl OpenPut {
+    pub async fn say(&self, event: &Value) {
+        self.raw(event.to_string()).await;
+    }
+
+    pub async fn raw(&self, bytes: impl Into<Bytes>) {
+        self.events.send(bytes.into()).await.expect("the server still reads");
+    }
+
+    /// Ends the request; the answer.
+    pub async fn finish(self) -> Value {
+        drop(self.events);
+        let body = soon("the answer to an open PUT", self.body.collect()).await.expect("a body");
+        serde_json::from_slice(&body.to_bytes()).expect("JSON")
+    }
+
+    /// The answer, when the server ends the request.
+    pub async fn ended(self) -> Value {
+        let body = soon("the answer to an open PUT", self.body.collect()).await.expect("a body");
+        serde_json::from_slice(&body.to_bytes()).expect("JSON")
+    }
+}
+
 /// An open reverse byway or push channel.
 pub struct EventStream {
     body: axum::body::BodyDataStream,
@@ -237,6 +332,19 @@ pub struct EventStream {
 }
 
 impl EventStream {
+    pub fn new(body: Body) -> Self {
+        Self { body: body.into_data_stream(), reader: EventReader::default() }
+    }
+
+    /// All that is still to come, until the end.
+    pub async fn rest(&mut self) -> Vec<Value> {
+        let mut all = Vec::new();
+        while let Some(event) = self.next().await {
+            all.push(event);
+        }
+        all
+    }
+
     /// The next object; none at the end.
     pub async fn next(&mut self) -> Option<Value> {
         soon("an event", self.next_ever()).await

@@ -133,6 +133,19 @@ fn a_blind_transfer_joins_target_and_other_side_when_the_target_answers() {
 }
 
 #[test]
+fn a_transfer_to_whom_the_other_side_shares_no_codec_with_fails_and_nobody_rings() {
+    let mut world = World::talking();
+    let body = ClientBody::Transfer { target: "+14085550003".into(), replaces: None };
+    world.event(BOB, B1, body).unwrap();
+    world.out.clear();
+    world.route(Purpose::Transfer, leg_with(CAROL, "carol", "+14085550003", C1, "1 in: G729; 1 out: G729;"));
+    let error = &world.events(BOB)[0];
+    assert_eq!((&error["event"], &error["code"]), (&json!("error"), &json!("no-common-codec")));
+    assert!(world.taps().is_empty() && world.call.view(CAROL, None).is_none());
+    assert_eq!(world.plan(ALICE).peer, Some(BOB));
+}
+
+#[test]
 fn a_transfer_that_is_declined_leaves_the_call_as_it_was() {
     let mut world = transferring();
     world.event(CAROL, C1, rejected(Scope::Device)).unwrap();

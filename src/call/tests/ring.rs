@@ -69,9 +69,10 @@ fn if_match_guards_a_claim() {
     let mut world = World::ringing();
     let version = world.view(BOB).version;
     let claim = |if_match| Input::Claim { leg: BOB, device: device(B1, BOTH), intent: None, if_match };
-    assert_eq!(world.handle(claim(Some(version + 1))), Err(Code::PreconditionFailed));
-    world.handle(claim(Some(version))).unwrap();
-    assert_eq!(world.handle(claim(Some(version))), Err(Code::PreconditionFailed));
+    assert_eq!(world.handle(claim(Some(vec![version + 1]))), Err(Code::PreconditionFailed));
+    assert_eq!(world.handle(claim(Some(vec![]))), Err(Code::PreconditionFailed));
+    world.handle(claim(Some(vec![0, version]))).unwrap();
+    assert_eq!(world.handle(claim(Some(vec![version]))), Err(Code::PreconditionFailed));
 }
 
 #[test]
@@ -279,4 +280,21 @@ fn another_device_can_be_asked_to_answer_or_to_take_the_call() {
     let mut world = World::talking();
     world.handle(Input::Tap { leg: BOB, handler: B2 }).unwrap();
     assert_eq!(world.taps(), [(BOB, Some(B2), TapReason::Take)]);
+}
+
+#[test]
+fn a_call_that_finds_no_device_with_a_common_codec_fails_and_nobody_rings() {
+    let mut world = World::placed(Some(A1));
+    world.route(Purpose::Place, leg_with(BOB, "bob", "+14085550002", B1, "1 in: G729; 1 out: G729;"));
+    assert_eq!(world.told(ALICE), ["proceeding", "failed", "ended"]);
+    assert!(world.taps().is_empty() && world.call.view(BOB, None).is_none());
+    is_ended(&world, ALICE, Party::Server, "failed", "no-common-codec");
+}
+
+#[test]
+fn an_event_without_a_number_after_the_largest_one_is_still_taken() {
+    let mut world = World::talking();
+    let ping = |seq| Input::Event { leg: ALICE, handler: A1, seq, body: ClientBody::Ping { nonce: None } };
+    assert_eq!(world.handle(ping(Some(u64::MAX))), Ok(Some(Accepted { seq: u64::MAX })));
+    assert_eq!(world.handle(ping(None)), Ok(Some(Accepted { seq: u64::MAX })));
 }

@@ -1,0 +1,281 @@
+//! What `tgs`, `listen` and `call` have in common: where the server is, who we are, how we sound.
+
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use crate::client::audio::{AtEnd, AudioCodec, CALLEE, CALLER, FrameSource, read_audio, speech};
+use crate::client::{AudioOptions, AudioSource, Client, ClientError, HandlerSpec};
+use crate::protocol::resource::TgEntry;
+
+/// What a command fails with.
+pub type CliResult<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Where the server is and who we are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServerArgs {
+    /// The server.
+    #[arg(long, env = "RIPT_SERVER", default_value = "https://127.0.0.1:4433", value_name = "URL")]
+    pub server: String,
+    /// The bearer token; `ript token` makes one for a development server.
+    #[arg(long, env = "RIPT_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// PEM of the CA that the server's certificate comes from, in place of the system's.
+    #[arg(long, env = "RIPT_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// PEM of the key that signs our calls (PASSporTs).
+    #[arg(long, env = "RIPT_PASSPORT_KEY", value_name = "FILE")]
+    pub passport_key: Option<PathBuf>,
+    /// The folder of `ript serve --dev`: takes ca.pem and passport-key.pem from there.
+    #[arg(long, env = "RIPT_DEV", value_name = "DIR")]
+    pub dev: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    /// Connects, or says what to do about it.
+    pub async fn connect(&self) -> CliResult<Client> {
+        let mut builder = Client::builder(&self.server);
+        if let Some(token) = &self.token {
+            builder = builder.token(token.trim());
+        }
+        if let Some(pem) = self.file(self.ca.as_deref(), "ca.pem")? {
+            builder = builder.roots(pem);
+        }
+        if let Some(pem) = self.file(self.passport_key.as_deref(), "passport-key.pem")? {
+            builder = builder.passport_key(pem);
+        }
+        builder.connect().await.map_err(explain)
+    }
+
+    /// A file by its own flag, or from the development folder, where it may be missing.
+    fn file(&self, path: Option<&Path>, name: &str) -> CliResult<Option<String>> {
+        let (path, needed) = match (path, &self.dev) {
+            (Some(path), _) => (path.to_owned(), true),
+            (None, Some(dir)) => (dir.join(name), name == "ca.pem"),
+            (None, None) => return Ok(None),
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !needed => Ok(None),
+            Err(error) => {
+                let hint = match (&self.dev, name) {
+                    (Some(_), "ca.pem") => "start the server with `ript serve --dev`, which writes it",
+                    _ => "check the path",
+                };
+                Err(Failure::new(format!("{}: {error}", path.display()), hint).into())
+            }
+        }
+    }
+}
+
+/// A codec by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Codec {
+    /// Opus, 48 kHz.
+    Opus,
+    /// G.711 µ-law.
+    Pcmu,
+    /// G.711 A-law.
+    Pcma,
+}
+
+impl From<Codec> for AudioCodec {
+    fn from(codec: Codec) -> Self {
+        match codec {
+            Codec::Opus => Self::Opus,
+            Codec::Pcmu => Self::Pcmu,
+            Codec::Pcma => Self::Pcma,
+        }
+    }
+}
+
+/// How we sound, and how it is shown.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SoundArgs {
+    /// What to say: WAV of any rate, or Ogg Opus; without it, a built-in voice, over and over.
+    #[arg(long, value_name = "FILE")]
+    pub play: Option<PathBuf>,
+    /// Where to write what is heard, as WAV.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Speak this codec only; without it, what the other side does best.
+    #[arg(long, value_enum)]
+    pub codec: Option<Codec>,
+    /// Media over ordinary requests, without trying WebTransport.
+    #[arg(long)]
+    pub byways: bool,
+    /// Say and hear by microphone and speaker.
+    #[cfg(feature = "device")]
+    #[arg(long, conflicts_with = "play")]
+    pub device: bool,
+    /// Events as JSON, one a line, for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which of the built-in voices speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// Who calls.
+    Caller,
+    /// Who is called.
+    Callee,
+}
+
+impl SoundArgs {
+    /// What this device says about itself.
+    pub fn handler(&self) -> HandlerSpec {
+        let spec = match self.codec {
+            Some(codec) => HandlerSpec::codecs(&[codec.into()]),
+            None => HandlerSpec::audio(),
+        };
+        spec.name("ript on the command line")
+    }
+
+    /// Reads what is to be said, once, before anybody waits for it.
+    pub fn source(&self, voice: Voice) -> CliResult<FrameSource> {
+        Ok(match (&self.play, voice) {
+            (Some(path), _) => FrameSource::new(read_audio(path)?, AtEnd::Silence),
+            (None, Voice::Caller) => FrameSource::new(speech(CALLER), AtEnd::Loop),
+            (None, Voice::Callee) => FrameSource::new(speech(CALLEE), AtEnd::Loop),
+        })
+    }
+
+    /// How a call is to be spoken and heard.
+    pub fn options(&self, source: &FrameSource) -> CliResult<AudioOptions> {
+        let options = AudioOptions {
+            source: AudioSource::Frames(source.clone()),
+            record: self.record.clone(),
+            byways_only: self.byways,
+            ..AudioOptions::default()
+        };
+        #[cfg(feature = "device")]
+        if self.device {
+            let (microphone, speaker) = crate::client::device::open()?;
+            return Ok(AudioOptions { source: microphone, listen: Some(speaker), ..options });
+        }
+        Ok(options)
+    }
+}
+
+/// The TG that is meant: by URI, by its last part, by name, or the first.
+pub async fn choose_tg(client: &Client, wanted: Option<&str>) -> CliResult<TgEntry> {
+    let tgs = client.tgs().await.map_err(explain)?;
+    let names: Vec<&str> = tgs.iter().map(|tg| last_part(&tg.uri)).collect();
+    let known = names.join(", ");
+    let found = match wanted {
+        None => tgs.first(),
+        Some(wanted) => {
+            tgs.iter().find(|tg| tg.uri == wanted || last_part(&tg.uri) == wanted || tg.name == wanted)
+        }
+    };
+    found.cloned().ok_or_else(|| match wanted {
+        Some(wanted) => {
+            Failure::new(format!("there is no TG {wanted:?}"), format!("known are: {known}")).into()
+        }
+        None => Failure::new("the token may use no TG", "ask the server's operator for another token").into(),
+    })
+}
+
+/// The last part of a URI's path.
+pub fn last_part(uri: &str) -> &str {
+    uri.trim_end_matches('/').rsplit('/').next().unwrap_or(uri)
+}
+
+/// An error with what to do about it.
+#[derive(Debug)]
+pub struct Failure {
+    what: String,
+    hint: String,
+}
+
+impl Failure {
+    /// What went wrong, and what would help.
+    pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.what)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, "\n  {}", self.hint) }
+    }
+}
+
+impl Error for Failure {}
+
+/// The client's error, with what to do about it.
+pub fn explain(error: ClientError) -> Box<dyn Error + Send + Sync> {
+    Failure::new(error.to_string(), hint(&error)).into()
+}
+
+fn hint(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Unreachable { .. } => {
+            "is the server running, and does UDP get through? `ript serve --dev` starts one here; --server names another"
+        }
+        ClientError::Untrusted { .. } => {
+            "pass --ca FILE with the server's CA, or --dev DIR of a development server"
+        }
+        ClientError::Input { what, .. } if what == "PASSporT key" => {
+            "pass --passport-key FILE, or --dev DIR of a development server"
+        }
+        ClientError::Refused(refusal) => match (refusal.code.as_str(), refusal.status) {
+            (_, 401) => "get a token with `ript token`, and pass it with --token or RIPT_TOKEN",
+            ("number-not-allowed" | "passport-orig", _) => {
+                "this number isn't ours to call from: --from takes one that `ript tgs` lists"
+            }
+            ("passport-signature" | "passport-chain", _) => {
+                "the server doesn't know the key that signed the call: --passport-key, or --dev DIR"
+            }
+            ("passport-stale", _) => "our clock and the server's differ by more than a minute: set ours",
+            ("destination-not-allowed", _) => "`ript tgs` shows where calls may go",
+            ("unreachable", _) => {
+                "nobody is reached there: is a `ript listen` with that number's token running?"
+            }
+            ("no-common-codec", _) => "the two sides speak no codec in common: leave --codec away",
+            ("scope", _) => "the token lacks a right: get another with `ript token`",
+            (_, 429 | 503) => "the server is busy: try again in a moment",
+            _ => "",
+        },
+        ClientError::Timeout { .. } | ClientError::Lost(_) => "the network or the server failed: try again",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_common_failure_says_what_to_do() {
+        let refused = |status, code: &str| {
+            ClientError::Refused(Box::new(crate::client::Refusal {
+                status,
+                code: code.into(),
+                detail: String::new(),
+                field: None,
+                retry_after: None,
+                date: None,
+            }))
+        };
+        let place = || ("a:1".to_owned(), "x".to_owned());
+        let (server, reason) = place();
+        assert!(hint(&ClientError::Unreachable { server, reason }).contains("server running"));
+        let (server, reason) = place();
+        assert!(hint(&ClientError::Untrusted { server, reason }).contains("--ca"));
+        assert!(hint(&refused(401, "unauthorized")).contains("ript token"));
+        assert!(hint(&refused(403, "passport-signature")).contains("--passport-key"));
+        let shown = explain(refused(404, "unreachable")).to_string();
+        assert!(shown.contains("unreachable\n  nobody"), "{shown}");
+    }
+
+    #[test]
+    fn a_tg_is_known_by_the_last_part_of_its_uri() {
+        assert_eq!(last_part("https://a/.well-known/ript/v1/providertgs/dev"), "dev");
+        assert_eq!(last_part("/x/dev/"), "dev");
+    }
+}

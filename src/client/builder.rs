@@ -1,0 +1,166 @@
+//! A client and what it is made from.
+
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use super::ClientError;
+use super::link::{Dial, Link, LinkWatch};
+use super::task::lock;
+use super::uri::Origin;
+use crate::clock;
+use crate::identity::canonical::Identity;
+use crate::identity::jwk::SigningKey;
+use crate::identity::passport::{Passport, Ppt};
+use crate::protocol::number::Number;
+use crate::protocol::time::Timestamp;
+use crate::transport::tls;
+
+/// What a client is made from.
+#[derive(Debug)]
+pub struct Builder {
+    server: String,
+    token: Option<String>,
+    roots: Option<Vec<u8>>,
+    passport_key: Option<String>,
+}
+
+impl Builder {
+    /// The bearer token for every request.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Trust roots as PEM, in place of the system's.
+    #[must_use]
+    pub fn roots(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.roots = Some(pem.into());
+        self
+    }
+
+    /// The key that PASSporTs are signed with, as PKCS#8 PEM; without one, no calls can be placed.
+    #[must_use]
+    pub fn passport_key(mut self, pem: impl Into<String>) -> Self {
+        self.passport_key = Some(pem.into());
+        self
+    }
+
+    /// Connects; a failure is told at once, later losses are repaired silently.
+    pub async fn connect(self) -> Result<Client, ClientError> {
+        let origin = Origin::parse(&self.server)?;
+        let roots = match &self.roots {
+            Some(pem) => read_roots(pem)?,
+            None => tls::roots(None).map_err(|e| ClientError::input("the system's trust roots", e))?,
+        };
+        let config = tls::quic_client(roots).map_err(|e| ClientError::input("TLS", e))?;
+        let key = self.passport_key.as_deref().map(SigningKey::from_pem).transpose();
+        let key = key.map_err(|error| ClientError::input("PASSporT key", error))?;
+        let link = Link::connect(Dial::new(origin.clone(), config)).await?;
+        Ok(Client(Arc::new(Inner { origin, link, token: RwLock::new(self.token), key, skew: Mutex::new(0) })))
+    }
+}
+
+fn read_roots(pem: &[u8]) -> Result<rustls::RootCertStore, ClientError> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let all = all.map_err(|error| ClientError::input("trust roots", error))?;
+    let mut roots = rustls::RootCertStore::empty();
+    match roots.add_parsable_certificates(all) {
+        (0, _) => Err(ClientError::input("trust roots", "the PEM holds no usable certificate")),
+        _ => Ok(roots),
+    }
+}
+
+/// A client of one server; cheap to clone, and all clones share one connection.
+#[derive(Clone)]
+pub struct Client(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) origin: Origin,
+    pub(super) link: Link,
+    token: RwLock<Option<String>>,
+    key: Option<SigningKey>,
+    /// How far the server's clock is ahead of ours, ms.
+    skew: Mutex<i64>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("server", &self.0.origin).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of the server at this URL: `https://host:port`.
+    pub fn builder(server: impl Into<String>) -> Builder {
+        Builder { server: server.into(), token: None, roots: None, passport_key: None }
+    }
+
+    /// Another token, from the next request on; calls go on.
+    pub fn set_token(&self, token: impl Into<String>) {
+        let mut slot = self.0.token.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *slot = Some(token.into());
+    }
+
+    /// Whether there is a connection now.
+    pub fn is_connected(&self) -> bool {
+        self.0.link.generation().is_some()
+    }
+
+    /// How many connections there were, this one included; nothing while there is none.
+    pub fn connection(&self) -> Option<u64> {
+        self.0.link.generation()
+    }
+
+    /// The connection's round trip time.
+    pub async fn rtt(&self) -> Option<Duration> {
+        self.0.link.current(Duration::ZERO).await.ok().map(|connected| connected.h3.rtt())
+    }
+
+    /// QUIC's own statistics of the present connection.
+    pub async fn quic_stats(&self) -> Option<quinn::ConnectionStats> {
+        self.0.link.current(Duration::ZERO).await.ok().map(|connected| connected.h3.stats())
+    }
+
+    /// The absolute URI of a reference that the server gave.
+    pub fn resolve(&self, reference: &str) -> Result<String, ClientError> {
+        self.0.origin.resolve(reference)
+    }
+
+    pub(super) fn watch(&self) -> LinkWatch {
+        self.0.link.watch()
+    }
+
+    pub(super) fn bearer(&self) -> Option<String> {
+        let token = self.0.token.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        token.as_ref().map(|token| format!("Bearer {token}"))
+    }
+
+    /// A PASSporT for a call, by the server's clock as far as it is known.
+    pub fn passport(&self, from: &Number, to: &Number) -> Result<String, ClientError> {
+        let why = "calls are signed: give the PEM of the key that may speak for your number";
+        let key = self.0.key.as_ref().ok_or_else(|| ClientError::input("PASSporT key", why))?;
+        let identity = |number: &Number| {
+            let text = number.to_string();
+            Identity::from_number(&text).ok_or_else(|| ClientError::input(text, "can't stand in a PASSporT"))
+        };
+        let now = clock::now().as_millis().saturating_add_signed(*lock(&self.0.skew));
+        Passport::sign(key, &identity(from)?, &identity(to)?, &Ppt::Base, Timestamp::from_millis(now))
+            .map_err(|error| ClientError::input("PASSporT key", error))
+    }
+
+    /// Takes the server's clock from a refusal; whether it was far from ours.
+    // wire §2: every 401 and 403 carries `Date`, so that a client can correct its clock and retry once.
+    pub(super) fn correct_clock(&self, error: &ClientError) -> bool {
+        let Some(date) = error.refusal().and_then(|refusal| refusal.date) else { return false };
+        let ahead = date.as_millis() as i64 - clock::now().as_millis() as i64;
+        let mut skew = lock(&self.0.skew);
+        let far = (ahead - *skew).abs() > 5_000;
+        if far {
+            *skew = ahead;
+        }
+        far
+    }
+}

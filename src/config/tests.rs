@@ -1,0 +1,340 @@
+//! What a configuration may say, and what is said about mistakes.
+
+use std::time::Duration;
+
+use super::*;
+use crate::identity::jwk::{JwkSet, SigningKey};
+
+/// A folder with a configuration file and a key that it can name.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let key = JwkSet::new(vec![SigningKey::generate().unwrap().public().clone()]);
+        std::fs::write(dir.path().join("keys.json"), key.to_json().to_string()).unwrap();
+        Self(dir)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("ript.toml")
+    }
+
+    fn sources(&self, text: &str) -> Sources {
+        std::fs::write(self.path(), text).unwrap();
+        Sources { file: Some(self.path()), ..Sources::default() }
+    }
+
+    /// In development mode, which needs the least.
+    fn load(&self, text: &str) -> Result<Config, String> {
+        let sources = Sources { dev: true, ..self.sources(text) };
+        Config::load(&sources).map_err(|error| self.shorten(error))
+    }
+
+    fn error(&self, text: &str) -> String {
+        self.load(text).expect_err(text)
+    }
+
+    fn shorten(&self, error: ConfigError) -> String {
+        error.to_string().replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+}
+
+const WHOLE: &str = r#"
+listen = ["192.0.2.1:443", "[2001:db8::1]:443"]
+clear-listen = ["127.0.0.1:8080"]
+data = "state"
+trusted-proxies = ["127.0.0.1", "10.0.0.0/8"]
+origins = ["https://Phone.example.com:8443"]
+log = "ript=debug,info"
+[tls]
+certificate = "server.pem"
+key = "/etc/ript/key.pem"
+[[issuer]]
+issuer = "https://login.example.com"
+audience = "calls"
+keys = "keys.json"
+numbers-claim = "tel"
+tgs-claim = "groups"
+[passport]
+keys = ["keys.json"]
+[[passport.signer]]
+keys = "keys.json"
+numbers = ["+1408555*", "*@example.com", "4711@Example.com"]
+[[tg]]
+id = "main"
+name = "Main"
+description = "for all"
+destinations = ["*", "!+1900*"]
+inbound = "+1408*"
+retry-backoff-ms = 1
+media-timeout-ms = 2
+[[tg]]
+id = "second"
+destinations = "*"
+[timing]
+answer-timeout-ms = 3
+no-signalling-ms = 4
+claim-ms = 5
+keep-ended-ms = 6
+keepalive-ms = 7
+drain-ms = 8
+[limits]
+body-bytes = 2000
+header-bytes = 9000
+chunk-bytes = 3000
+calls-per-user = 9
+calls = 10
+handlers-per-user = 11
+byways-per-leg = 12
+connections = 13
+sessions-per-connection = 14
+requests-per-connection = 15
+"#;
+
+#[test]
+fn every_key_arrives_where_it_belongs() {
+    let folder = Folder::new();
+    let Config { service, resource, transport, .. } = Config::load(&folder.sources(WHOLE)).unwrap();
+    let config = Config::load(&folder.sources(WHOLE)).unwrap();
+    assert_eq!(config.listen, ["192.0.2.1:443".parse().unwrap(), "[2001:db8::1]:443".parse().unwrap()]);
+    assert!(!config.listen_by_default && !config.dev);
+    assert_eq!(config.clear_listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(config.data, folder.0.path().join("state"));
+    let tls = config.tls.unwrap();
+    assert_eq!(tls.certificate, folder.0.path().join("server.pem"));
+    assert_eq!(tls.key, PathBuf::from("/etc/ript/key.pem"));
+    assert_eq!(config.log.as_deref(), Some("ript=debug,info"));
+    assert_eq!(resource.origins, ["https://phone.example.com:8443"]);
+    assert!(resource.trusted_proxies[1].contains("10.9.9.9".parse().unwrap()));
+    assert_eq!((resource.max_body, resource.max_chunk), (2000, 3000));
+
+    let issuer = &service.tokens.issuers[0];
+    assert_eq!((issuer.issuer.as_str(), issuer.audience.as_str()), ("https://login.example.com", "calls"));
+    assert_eq!((issuer.numbers_claim.as_str(), issuer.tgs_claim.as_str()), ("tel", "groups"));
+    assert_eq!(issuer.keys.keys().len(), 1);
+    let signers = &service.passports.signers;
+    assert_eq!(signers[0].numbers, ["*"]);
+    assert_eq!(signers[1].numbers, ["+1408555*", "*@example.com", "4711@example.com"]);
+
+    let tg = service.tg("main").unwrap();
+    assert_eq!((tg.name.as_str(), tg.description.as_str()), ("Main", "for all"));
+    assert!(!tg.destinations.allow(&"+19005551000".parse().unwrap()));
+    assert!(tg.inbound.as_ref().unwrap().allow(&"+14085551000".parse().unwrap()));
+    let ms = Duration::from_millis;
+    assert_eq!((tg.retry_backoff, tg.media_timeout), (ms(1), ms(2)));
+    let second = service.tg("second").unwrap();
+    assert_eq!((second.name.as_str(), second.inbound.is_none()), ("second", true));
+    assert_eq!((second.retry_backoff, second.media_timeout), (ms(2000), ms(1000)));
+
+    let timing = service.timing;
+    assert_eq!([timing.answer, timing.signalling, timing.claim, timing.keep], [ms(3), ms(4), ms(5), ms(6)]);
+    assert_eq!((service.keepalive, transport.drain), (ms(7), ms(8)));
+    assert_eq!([service.calls_per_user, service.calls], [9, 10]);
+    assert_eq!([service.handlers_per_user, service.byways_per_leg], [11, 12]);
+    assert_eq!((transport.max_header_bytes, transport.max_stream_body), (9000, 3000));
+    assert_eq!((transport.max_connections, transport.max_sessions), (13, 14));
+    assert_eq!(config.requests_per_connection, 15);
+}
+
+#[test]
+fn what_is_not_said_has_a_default() {
+    let config = Config::load(&Sources { dev: true, ..Sources::default() }).unwrap();
+    assert_eq!(config.listen, ["127.0.0.1:4433".parse().unwrap(), "[::1]:4433".parse().unwrap()]);
+    assert!(config.listen_by_default && config.clear_listen.is_empty() && config.tls.is_none());
+    assert_eq!(config.data, PathBuf::from(".ript"));
+    assert_eq!((config.resource.max_body, config.resource.max_chunk), (65_536, 65_536));
+    assert_eq!((config.transport.max_header_bytes, config.transport.max_sessions), (16_384, 1_000));
+    assert_eq!((config.service.calls_per_user, config.service.calls), (1_000, 20_000));
+    assert_eq!((config.service.handlers_per_user, config.service.byways_per_leg), (64, 64));
+    assert_eq!(config.service.timing, crate::call::Timing::default());
+    assert_eq!(config.service.tgs[0].id.as_str(), "dev");
+}
+
+#[test]
+fn flags_win_over_the_environment_over_the_file_over_defaults() {
+    let folder = Folder::new();
+    let mut sources = folder.sources("listen = []\n[limits]\ncalls = 1\nconnections = 2");
+    sources.dev = true;
+    let calls = |sources: &Sources| Config::load(sources).unwrap().service.calls;
+    assert_eq!(calls(&sources), 1);
+    sources.environment = variables(&[
+        ("RIPT_LIMITS_CALLS", "3"),
+        ("RIPT_LISTEN", "127.0.0.1:1, [::1]:2"),
+        ("RIPT_TIMING_CLAIM_MS", "9"),
+        ("RIPT_DATA", "here"),
+    ]);
+    assert_eq!(calls(&sources), 3);
+    sources.flag("limits.calls", "--set", ["4".to_owned()]);
+    sources.flag("listen", "--listen", []);
+    let config = Config::load(&sources).unwrap();
+    assert_eq!((config.service.calls, config.transport.max_connections), (4, 2));
+    assert_eq!(config.listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+    assert_eq!(config.service.timing.claim, Duration::from_millis(9));
+    // What the environment says is relative to where we are, not to the file.
+    assert_eq!(config.data, PathBuf::from("here"));
+    sources.flag("listen", "--listen", ["127.0.0.1:3".to_owned(), "127.0.0.1:4".to_owned()]);
+    assert_eq!(Config::load(&sources).unwrap().listen.len(), 2);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place_and_the_nearest_one() {
+    let folder = Folder::new();
+    for (text, error) in [
+        ("\nlisten = []\nlisetn = []", "ript.toml:3: there is no key lisetn; the nearest is listen"),
+        ("[limits]\n\ncals = 1", "ript.toml:3: there is no key limits.cals; the nearest is limits.calls"),
+        ("[limit]\ncalls = 1", "ript.toml:1: there is no key limit; the nearest is limits"),
+        ("calls = 1", "ript.toml:1: there is no key calls; the nearest is limits.calls"),
+        ("[[issuers]]\nissuer = 'x'", "ript.toml:1: there is no key issuers; the nearest is issuer"),
+        (
+            "[[tg]]\nid = 'x'\ndestination = '*'",
+            "ript.toml:3: there is no key tg.destination; the nearest is tg.destinations",
+        ),
+        (
+            "[[passport.signer]]\nnumber = '*'",
+            "ript.toml:2: there is no key passport.signer.number; the nearest is passport.signer.numbers",
+        ),
+    ] {
+        assert_eq!(folder.error(text), error);
+    }
+}
+
+#[test]
+fn a_variable_that_looks_like_ours_and_is_not_is_an_error() {
+    let mut sources = Sources { dev: true, ..Sources::default() };
+    sources.environment = variables(&[("RIPT_LIMITS_CALL", "1")]);
+    assert_eq!(
+        Config::load(&sources).unwrap_err().to_string(),
+        "environment variable RIPT_LIMITS_CALL: there is no key RIPT_LIMITS_CALL; \
+         the nearest is RIPT_LIMITS_CALLS"
+    );
+    let ours = ["SERVER", "TOKEN", "CA", "PASSPORT_KEY", "DEV", "CONFIG", "LOG"];
+    let names: Vec<_> = ours.iter().map(|name| (format!("RIPT_{name}"), "x".to_owned())).collect();
+    sources.environment = names;
+    sources.environment.push(("RIPTIDE".into(), "x".into()));
+    Config::load(&sources).unwrap();
+}
+
+#[test]
+fn every_key_of_the_wrong_type_is_named_with_what_is_right() {
+    let folder = Folder::new();
+    for key in keys::KEYS.iter().chain(keys::TABLE_KEYS) {
+        for (value, found) in [("1.5", "a number with a fraction"), ("{}", "a table"), ("true", "true or")] {
+            let text = match key.rsplit_once('.') {
+                None => format!("{key} = {value}"),
+                Some((table @ ("issuer" | "tg" | "passport.signer"), name)) => {
+                    format!("[[{table}]]\n{name} = {value}")
+                }
+                Some((table, name)) => format!("[{table}]\n{name} = {value}"),
+            };
+            let line = text.lines().count();
+            let error = folder.error(&text);
+            assert!(error.starts_with(&format!("ript.toml:{line}: {key} is {found}")), "{error}");
+            assert!(error.contains("; right is "), "{error}");
+        }
+        // RIPT_LOG belongs to the flag --log, of every command.
+        if keys::KEYS.contains(key) && *key != "log" {
+            let mut sources = Sources { dev: true, ..Sources::default() };
+            sources.environment = variables(&[(&keys::variable(key), "\u{0}=/=")]);
+            // A path can be anything.
+            let anything = ["data", "tls.certificate", "tls.key"].contains(key);
+            let result = Config::load(&sources).map_err(|error| error.to_string());
+            assert!(anything || result.is_err_and(|error| error.contains(key)), "{key}");
+        }
+    }
+    for (text, error) in [
+        ("tls = 1", "ript.toml:1: tls is a number; right is a table, [tls]"),
+        ("[issuer]\nissuer = 'x'", "ript.toml:1: issuer is a table; right is an array of tables, [[issuer]]"),
+        ("listen = ['127.0.0.1:1',\n 2]", "ript.toml:2: listen is a number; right is a list of addresses"),
+        ("[limits]\ncalls = '1'", "ript.toml:2: limits.calls is text; right is a whole number from 1 to"),
+    ] {
+        assert!(folder.error(text).starts_with(error), "{}", folder.error(text));
+    }
+    let mut sources = folder.sources("limits = 1");
+    sources.environment = variables(&[("RIPT_LIMITS_CALLS", "1")]);
+    let error = Config::load(&sources).map_err(|error| folder.shorten(error)).unwrap_err();
+    assert_eq!(error, "ript.toml:1: limits is a number; right is a table, [limits]");
+}
+
+#[test]
+fn a_value_that_is_no_good_is_named_with_what_is_right() {
+    let folder = Folder::new();
+    std::fs::write(folder.0.path().join("empty.json"), "{\"keys\":[]}").unwrap();
+    for (text, part) in [
+        ("listen = ['localhost:1']", "listen: \"localhost:1\": invalid socket address"),
+        ("listen = ['127.0.0.1']", "\"[::1]:4433\""),
+        ("trusted-proxies = ['10.0.0.0/33']", "trusted-proxies: \"10.0.0.0/33\": the prefix"),
+        ("origins = ['https://a.example/']", "origins: \"https://a.example/\": an origin is"),
+        ("origins = ['*']", "origins: \"*\": the scheme is missing"),
+        ("log = 'ript=loud'", "log: \"ript=loud\": "),
+        ("data = ''", "data: \"\": it is empty"),
+        ("[tls]\nkey = 'x'", "tls.certificate is missing"),
+        ("[tls]\ncertificate = 'x'", "tls.key is missing"),
+        ("[[tg]]\nid = 'a/b'", "tg.id: \"a/b\": a TG's name is"),
+        ("[[tg]]\ndestinations = '*'", "tg.id is missing"),
+        ("[[tg]]\nid = 'a'", "tg.destinations is missing"),
+        ("[[tg]]\nid = 'a'\ndestinations = ['**']", "tg.destinations: \"**\": a destination is"),
+        ("[[tg]]\nid='a'\ndestinations='*'\n[[tg]]\nid='a'\ndestinations='*'", "5: tg.id: a is there twice"),
+        ("[[issuer]]\nissuer = 'x'\nkeys = 'keys.json'", "issuer.audience is missing"),
+        ("[[issuer]]\nissuer = 'x'\naudience = 'y'", "issuer.keys is missing"),
+        ("[[issuer]]\nkeys = 'none.json'", "issuer.keys: \"none.json\": No such file"),
+        ("[[issuer]]\nkeys = 'ript.toml'", "neither a JSON Web Key"),
+        ("[[issuer]]\nkeys = 'empty.json'", "no key that is of use"),
+        ("[[issuer]]\nissuer = 'urn:ript:dev'", "this name belongs to --dev"),
+        ("[[passport.signer]]\nkeys = 'keys.json'", "passport.signer.numbers is missing"),
+        ("[[passport.signer]]\nkeys='keys.json'\nnumbers='1408*'", "passport.signer.numbers: \"1408*\""),
+        ("[timing]\nclaim-ms = 0", "timing.claim-ms: 0 is out of bounds; right is a whole number from 1"),
+        ("[limits]\ncalls = -1", "limits.calls: -1 is out of bounds"),
+        ("[limits]\nheader-bytes = 8191", "limits.header-bytes: 8191 is out of bounds"),
+        ("[limits]\ncalls = 99999999999", "limits.calls: 99999999999 is out of bounds"),
+        ("listen = [", "ript.toml:1: "),
+        ("data = 'a'\ndata = 'b'", "ript.toml:2: duplicate key"),
+    ] {
+        let error = folder.error(text);
+        assert!(error.starts_with("ript.toml:") && error.contains(part), "{text}: {error}");
+    }
+    let twice = "[[issuer]]\nissuer = 'x'\naudience = 'y'\nkeys = 'keys.json'\n".repeat(2);
+    assert!(folder.error(&twice).starts_with("ript.toml:6: issuer.issuer: x is there twice"));
+    let gone = Sources { file: Some("no/such.toml".into()), ..Sources::default() };
+    assert!(Config::load(&gone).unwrap_err().to_string().starts_with("no/such.toml: "));
+}
+
+#[test]
+fn without_dev_it_says_what_to_add() {
+    let folder = Folder::new();
+    let error = |text: &str| Config::load(&folder.sources(text)).unwrap_err().to_string();
+    assert!(error("").contains("[[issuer]]") && error("").contains("--dev"));
+    let issuer = "[[issuer]]\nissuer = 'x'\naudience = 'y'\nkeys = 'keys.json'\n";
+    assert!(error(issuer).contains("[[tg]]"));
+    let tg = format!("{issuer}[[tg]]\nid = 'main'\ndestinations = '*'\n");
+    assert!(error(&tg).contains("[tls]"));
+    Config::load(&folder.sources(&format!("listen = []\n{tg}"))).unwrap();
+}
+
+#[test]
+fn development_mode_refuses_the_network_unless_told_otherwise() {
+    for key in ["listen", "clear-listen"] {
+        for address in ["0.0.0.0:4433", "[::]:4433", "192.0.2.1:4433"] {
+            let mut sources = Sources { dev: true, ..Sources::default() };
+            sources.flag(key, "--listen", [address.to_owned()]);
+            let error = Config::load(&sources).unwrap_err();
+            assert!(matches!(error, ConfigError::DevelopmentInTheOpen(_)), "{error}");
+            assert!(error.to_string().contains("--dev-anywhere"));
+            sources.dev_anywhere = true;
+            Config::load(&sources).unwrap();
+        }
+    }
+}
+
+#[test]
+fn any_text_is_taken_or_refused_without_panic() {
+    use proptest::prelude::*;
+    let folder = Folder::new();
+    proptest!(|(text in "[a-z\\[\\]=\"' \n.{}0-9*-]{0,80}")| {
+        let _ = folder.load(&text);
+    });
+}
