@@ -9,6 +9,7 @@
     clippy::disallowed_methods,
     missing_docs,
     dead_code,
+    unreachable_pub,
     reason = "a test with a clock"
 )]
 
@@ -49,7 +50,13 @@ fn main() {
     let world = server.block_on(async { tokio::spawn(World::start()).await.unwrap() });
     let before = Instant::now();
     let (load, world) = client.block_on(async {
-        tokio::spawn(async move { (Load::start(&world, calls as u32).await, world) }).await.unwrap()
+        tokio::spawn(async move {
+            let alice = world.user("alice", "+14085550001").await;
+            let bob = world.user("bob", "+14085550002").await;
+            (Load::of(alice, bob, calls as u32).await, world)
+        })
+        .await
+        .unwrap()
     });
     println!("{calls} calls are up after {:.1?}", before.elapsed());
     let (began, cpu_before) = (Instant::now(), (cpu("server"), cpu("client")));

@@ -276,8 +276,8 @@ async fn bad_bodies_are_refused_and_the_call_goes_on() {
     let pair = Pair::answered(&world, [BOTH, BOTH]).await;
     let mut bob = pair.bob.media(&pair.theirs, &pair.b1).await;
     let bad_chunk = (400, "bad-chunk".to_owned());
-    let mut seq = 0;
-    for byways in Byways::both(&world, &pair.alice, &pair.mine, &pair.a1) {
+    let both = Byways::both(&world, &pair.alice, &pair.mine, &pair.a1);
+    for (seq, byways) in (0u64..).zip(both) {
         let two = byways.put(&[&audio(900, 0, true, b"a"), &audio(901, 20, true, b"b")]).await;
         assert_eq!(problem(&two), bad_chunk);
         let mut cut = BytesMut::new();
@@ -300,7 +300,6 @@ async fn bad_bodies_are_refused_and_the_call_goes_on() {
         let good = audio(seq, seq * 20, true, &[9; 60_000]);
         assert_eq!(ack(&byways.put(&[&good]).await).unwrap().newest, seq);
         assert_eq!(bob.media().await, good);
-        seq += 1;
     }
     assert_eq!(world.port(&pair.mine).drops().unnamed, 2);
 }

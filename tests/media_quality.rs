@@ -60,7 +60,7 @@ async fn five_percent_of_loss_is_reported_as_that_in_both_directions() {
     let (mut up, mut down, mut passed) = (0, 0, 0);
     for seq in 0..CHUNKS {
         // The first and the last are seen, so that all that is lost lies between.
-        let edge = seq < 2 || seq >= CHUNKS - 5;
+        let edge = !(2..CHUNKS - 5).contains(&seq);
         if !edge && dice.roll() < 0.05 {
             up += 1;
             continue;

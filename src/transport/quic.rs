@@ -140,6 +140,8 @@ pub fn client_config(tls: rustls::ClientConfig) -> Result<ClientConfig, Transpor
     let tls = QuicClientConfig::try_from(tls).map_err(|e| TransportError::Quic(e.to_string()))?;
     let mut config = ClientConfig::new(Arc::new(tls));
     let mut transport = transport(Duration::from_secs(15), Duration::from_secs(5))?;
+    // A server that was away for a moment is found again at once: quinn's first guess is a third of a second.
+    transport.initial_rtt(Duration::from_millis(100));
     // A server opens three streams for HTTP/3 and one for every large chunk, and no bidirectional ones.
     transport.max_concurrent_bidi_streams(16_u32.into()).max_concurrent_uni_streams(1_000_u32.into());
     config.transport_config(Arc::new(transport));

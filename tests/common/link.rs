@@ -1,6 +1,6 @@
 //! A lossy link: a UDP relay before the server that loses, delays and reorders, the same way for the same seed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -97,11 +97,6 @@ impl Link {
     pub fn up(&self) -> &Tally {
         &self.state.up
     }
-
-    /// Towards the clients.
-    pub fn down(&self) -> &Tally {
-        &self.state.down
-    }
 }
 
 impl State {
@@ -142,9 +137,9 @@ async fn run(front: Arc<UdpSocket>, server: SocketAddr, state: Arc<State>) {
     let mut backs = JoinSet::new();
     let mut packet = vec![0; 65_536];
     while let Ok((len, client)) = front.recv_from(&mut packet).await {
-        if !clients.contains_key(&client) {
+        if let Entry::Vacant(place) = clients.entry(client) {
             let back = Arc::new(UdpSocket::bind(("127.0.0.1", 0)).await.expect("a UDP port"));
-            clients.insert(client, back.clone());
+            place.insert(back.clone());
             let (front, state) = (front.clone(), state.clone());
             backs.spawn(async move {
                 let mut packet = vec![0; 65_536];

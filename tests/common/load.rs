@@ -13,8 +13,8 @@ use ript::protocol::chunk::{Chunk, ControlType, Kind, MediaHeader, encode};
 use ript::transport::session::{Session, SessionSink};
 use serde_json::json;
 
+use super::soon;
 use super::user::{BOTH, User, encode as percent};
-use super::{World, soon};
 
 /// As much as 20 ms of opus at 32 kbit/s.
 const PAYLOAD: usize = 80;
@@ -145,12 +145,6 @@ pub struct Load {
 
 impl Load {
     /// Callers share one connection, callees another.
-    pub async fn start(world: &World, calls: u32) -> Self {
-        let alice = world.user("alice", "+14085550001").await;
-        let bob = world.user("bob", "+14085550002").await;
-        Self::of(alice, bob, calls).await
-    }
-
     pub async fn of(alice: User, bob: User, calls: u32) -> Self {
         let (a1, b1) = (alice.register("a1", BOTH).await, bob.register("b1", BOTH).await);
         let mut taps = bob.stream(&format!("push?handler={}", percent(&b1))).await;

@@ -1,6 +1,7 @@
 //! A media client of the loopback world: what it sends and what came, chunk by chunk, and nothing done by itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -120,8 +121,18 @@ impl Media {
         nonce.encode_probe(&mut out);
         self.send(&out);
         let mut before = Vec::new();
+        let mut again = tokio::time::interval(Duration::from_millis(300));
+        again.tick().await;
         loop {
-            match self.next().await {
+            let came = tokio::select! {
+                came = soon("the answer to a probe", self.came.recv()) => came.unwrap_or(Came::Closed),
+                // A probe or its answer may be lost like any datagram.
+                _ = again.tick() => {
+                    self.send(&out);
+                    continue;
+                }
+            };
+            match came {
                 Came::Closed => panic!("the session closed"),
                 Came::Datagram(bytes) | Came::Stream(bytes) => {
                     let chunk = Chunk::parse(&bytes).expect("a chunk");

@@ -42,7 +42,6 @@ pub struct World {
     pub passports: SigningKey,
     pub ca: PathBuf,
     pub settings: Settings,
-    shutdown: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     folder: tempfile::TempDir,
 }
@@ -174,7 +173,7 @@ impl World {
                 shutdown.clone(),
             )));
         }
-        Self { address, service, store, issuer, passports, ca: ca_file, settings, shutdown, tasks, folder }
+        Self { address, service, store, issuer, passports, ca: ca_file, settings, tasks, folder }
     }
 
     /// Ends the server as a crash would: nothing is said to anybody.
@@ -185,14 +184,6 @@ impl World {
             let _ = task.await;
         }
         (self.settings, self.store, self.issuer, self.passports, self.address)
-    }
-
-    /// Ends the server properly.
-    pub async fn stop(self) {
-        self.shutdown.cancel();
-        for task in self.tasks {
-            let _ = task.await;
-        }
     }
 
     pub fn folder(&self) -> &std::path::Path {
