@@ -17,7 +17,12 @@ mod load;
 mod relays;
 
 #[path = "../../tests/common/mod.rs"]
-#[allow(dead_code, reason = "the tests use what the bench does not")]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "the tests use what the bench does not, and may fail loudly"
+)]
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
