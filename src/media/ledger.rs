@@ -66,7 +66,7 @@ pub struct Receiver {
     restarting: bool,
     /// The lowest sequence number that came; below it nothing is said.
     base: u64,
-    seen: [u64; WINDOW as usize / 64],
+    seen: Bits,
     unacknowledged: bool,
     acked_at: Option<Duration>,
     asked_at: Option<Duration>,
@@ -75,7 +75,6 @@ pub struct Receiver {
 impl Receiver {
     /// For a stream with these ids, as they are received.
     pub const fn new(source: u8, sink: u8) -> Self {
-        let seen = [0; WINDOW as usize / 64];
         Self {
             source,
             sink,
@@ -83,7 +82,7 @@ impl Receiver {
             latest: 0,
             restarting: false,
             base: 0,
-            seen,
+            seen: Bits::NONE,
             unacknowledged: false,
             acked_at: None,
             asked_at: None,
@@ -113,21 +112,21 @@ impl Receiver {
         let (seq, timestamp) = (seq_value, expand(timestamp, newest.timestamp));
         if seq > newest.seq {
             if seq - newest.seq >= WINDOW {
-                self.seen.fill(0);
+                self.seen = Bits::NONE;
             } else {
-                (newest.seq + 1..seq).for_each(|missing| self.mark(missing, false));
+                (newest.seq + 1..seq).for_each(|missing| self.seen.put(missing, false));
             }
             self.newest = Some(Newest { seq, timestamp, at: now });
         } else if newest.seq - seq >= WINDOW {
             return Verdict::Stale;
-        } else if self.has(seq) {
+        } else if self.seen.has(seq) {
             // It came again because its ack was lost.
             self.unacknowledged = true;
             return Verdict::Duplicate;
         }
         self.latest = self.latest.max(timestamp);
         self.base = self.base.min(seq);
-        self.mark(seq, true);
+        self.seen.put(seq, true);
         self.unacknowledged = true;
         Verdict::Fresh { seq, timestamp }
     }
@@ -158,19 +157,12 @@ impl Receiver {
         self.unacknowledged = false;
         self.acked_at = Some(now);
         let floor = self.base.max((newest.seq + 1).saturating_sub(WINDOW));
-        let (mut runs, mut run, mut received) = (Vec::with_capacity(8), 0, true);
-        for seq in (floor..=newest.seq).rev() {
-            if self.has(seq) != received {
-                runs.push(run);
-                (run, received) = (0, !received);
-                if runs.len() == MAX_RUNS {
-                    break;
-                }
-            }
-            run += 1;
+        let (mut runs, mut above, mut received) = (Vec::with_capacity(8), newest.seq + 1, true);
+        while above > floor && runs.len() < MAX_RUNS {
+            let run = self.seen.run(above - 1, received).min(above - floor);
+            runs.push(run);
+            (above, received) = (above - run, !received);
         }
-        runs.push(run);
-        runs.truncate(MAX_RUNS);
         runs.truncate(runs.len() - usize::from(runs.len() % 2 == 0));
         let delay_ms = millis(now.saturating_sub(newest.at));
         Some(Ack { source: self.source, sink: self.sink, newest: newest.seq, delay_ms, runs })
@@ -189,19 +181,10 @@ impl Receiver {
         self.newest = Some(Newest { seq, timestamp, at: now });
         self.latest = timestamp;
         self.base = seq;
-        self.seen.fill(0);
-        self.mark(seq, true);
+        self.seen = Bits::NONE;
+        self.seen.put(seq, true);
         self.unacknowledged = true;
         Verdict::Fresh { seq, timestamp }
-    }
-
-    const fn has(&self, seq: u64) -> bool {
-        self.seen[(seq % WINDOW / 64) as usize] & 1 << (seq % 64) != 0
-    }
-
-    fn mark(&mut self, seq: u64, seen: bool) {
-        let word = &mut self.seen[(seq % WINDOW / 64) as usize];
-        *word = *word & !(1 << (seq % 64)) | u64::from(seen) << (seq % 64);
     }
 }
 
@@ -238,14 +221,6 @@ pub struct Counts {
     pub lost: u64,
 }
 
-/// Flags of a remembered chunk; the other 28 bits are its sending time in eighths of a millisecond.
-mod flag {
-    pub(super) const SENT: u32 = 1;
-    pub(super) const ACKED: u32 = 2;
-    pub(super) const WHOLE: u32 = 4;
-    pub(super) const LOST: u32 = 8;
-}
-
 /// The sending end of one stream on one hop: an endpoint's, which counts, or a relay's, which passes numbers on.
 #[derive(Clone, Debug)]
 pub struct Sender {
@@ -253,7 +228,10 @@ pub struct Sender {
     highest: Option<u64>,
     /// The last timestamp sent, and when.
     last: Option<(u64, Duration)>,
-    ring: Box<[u32]>,
+    /// What became of the chunks in the window, 64 in each.
+    fates: [Fates; WINDOW as usize / 64],
+    /// When each was sent, in eighths of a millisecond.
+    times: Box<[u32]>,
     /// Values go out whole until a chunk that is flagged whole is acknowledged.
     whole: bool,
     newest_acked: Option<u64>,
@@ -272,10 +250,18 @@ impl Default for Sender {
 impl Sender {
     /// A stream that starts at sequence number 0.
     pub fn new() -> Self {
-        let ring = vec![0; WINDOW as usize].into_boxed_slice();
-        let (highest, last, newest_acked, waiting, srtt) = (None, None, None, None, None);
-        let counts = Counts::default();
-        Self { next: 0, highest, last, ring, whole: true, newest_acked, waiting, counts, srtt }
+        Self {
+            next: 0,
+            highest: None,
+            last: None,
+            fates: [Fates::default(); WINDOW as usize / 64],
+            times: vec![0; WINDOW as usize].into_boxed_slice(),
+            whole: true,
+            newest_acked: None,
+            waiting: None,
+            counts: Counts::default(),
+            srtt: None,
+        }
     }
 
     /// Numbers the endpoint's next chunk. `intra`: an intra frame of video, which always goes out whole.
@@ -306,7 +292,7 @@ impl Sender {
     pub fn reset(&mut self) {
         self.whole = true;
         // What went out before says nothing about what the far end knows now.
-        self.ring.iter_mut().for_each(|entry| *entry &= !flag::WHOLE);
+        self.fates.iter_mut().for_each(|fates| fates.whole = 0);
     }
 
     /// Takes an ack in; `None` if it speaks of chunks that were never sent.
@@ -314,28 +300,29 @@ impl Sender {
         let highest = self.highest.filter(|highest| ack.newest <= *highest)?;
         let lowest = (highest + 1).saturating_sub(WINDOW);
         let mut outcome = AckOutcome::default();
-        for seq in ack.received().flat_map(|range| *range.start().max(&lowest)..range.end() + 1) {
-            let entry = &mut self.ring[(seq % WINDOW) as usize];
-            if *entry & (flag::SENT | flag::ACKED) != flag::SENT {
-                continue;
-            }
-            outcome.newly_received += 1;
-            outcome.recovered += u64::from(*entry & flag::LOST != 0);
-            self.whole &= *entry & flag::WHOLE == 0;
-            *entry = *entry & !flag::LOST | flag::ACKED;
-            if seq == ack.newest {
-                let elapsed = eighths(now).wrapping_sub(*entry & !0xf) >> 4;
-                let elapsed = Duration::from_micros(u64::from(elapsed) * 125);
-                outcome.rtt = Some(elapsed.saturating_sub(Duration::from_millis(ack.delay_ms)));
+        for range in ack.received() {
+            for (word, mask) in words(lowest.max(*range.start()), *range.end()) {
+                let fates = &mut self.fates[word];
+                let new = fates.sent & !fates.acked & mask;
+                outcome.newly_received += u64::from(new.count_ones());
+                outcome.recovered += u64::from((new & fates.lost).count_ones());
+                self.whole &= new & fates.whole == 0;
+                fates.lost &= !new;
+                fates.acked |= new;
+                if word == place(ack.newest).0 && new & place(ack.newest).1 != 0 {
+                    let elapsed = eighths(now).wrapping_sub(self.times[(ack.newest % WINDOW) as usize]);
+                    let elapsed = Duration::from_micros(u64::from(elapsed) * 125);
+                    outcome.rtt = Some(elapsed.saturating_sub(Duration::from_millis(ack.delay_ms)));
+                }
             }
         }
-        for seq in ack.missing().flat_map(|range| *range.start().max(&lowest)..range.end() + 1) {
-            let entry = &mut self.ring[(seq % WINDOW) as usize];
-            if *entry & (flag::SENT | flag::ACKED | flag::LOST) == flag::SENT
-                && ack.newest - seq >= LOSS_THRESHOLD
-            {
-                *entry |= flag::LOST;
-                outcome.newly_lost += 1;
+        for range in ack.missing() {
+            let Some(settled) = ack.newest.checked_sub(LOSS_THRESHOLD) else { break };
+            for (word, mask) in words(lowest.max(*range.start()), settled.min(*range.end())) {
+                let fates = &mut self.fates[word];
+                let new = fates.sent & !fates.acked & !fates.lost & mask;
+                outcome.newly_lost += u64::from(new.count_ones());
+                fates.lost |= new;
             }
         }
         self.counts.acknowledged += outcome.newly_received;
@@ -377,32 +364,162 @@ impl Sender {
     fn remember(&mut self, now: Duration, seq: u64) {
         let highest = self.highest.unwrap_or(seq);
         if highest.saturating_sub(seq) > RESET_DISTANCE || seq.saturating_sub(highest) >= WINDOW {
-            self.ring.fill(0);
+            self.fates.iter_mut().for_each(|fates| fates.sent = 0);
             self.newest_acked = self.newest_acked.filter(|acked| *acked < seq);
             self.highest = Some(seq);
         } else if seq >= highest {
-            (highest + 1..=seq).for_each(|seq| self.ring[(seq % WINDOW) as usize] = 0);
+            for new in highest + 1..=seq {
+                let (word, bit) = place(new);
+                self.fates[word].sent &= !bit;
+            }
             self.highest = Some(seq);
         } else if highest - seq >= WINDOW {
             self.counts.sent += 1;
             return;
         }
-        let entry = &mut self.ring[(seq % WINDOW) as usize];
-        if *entry & flag::SENT == 0 {
+        let (word, bit) = place(seq);
+        let fates = &mut self.fates[word];
+        if fates.sent & bit == 0 {
             self.counts.sent += 1;
-            *entry = eighths(now) | flag::SENT | if self.whole { flag::WHOLE } else { 0 };
+            fates.sent |= bit;
+            fates.acked &= !bit;
+            fates.lost &= !bit;
+            fates.whole = fates.whole & !bit | if self.whole { bit } else { 0 };
+            self.times[(seq % WINDOW) as usize] = eighths(now);
         } else if !self.whole {
             // Sent twice: an ack does not say which copy came.
-            *entry &= !flag::WHOLE;
+            fates.whole &= !bit;
         }
     }
 }
 
-/// Eighths of a millisecond, above the flags; wraps after nine hours.
+/// What became of 64 chunks, a bit for each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fates {
+    sent: u64,
+    acked: u64,
+    /// Taken for lost.
+    lost: u64,
+    /// Sent whole since the last reset.
+    whole: u64,
+}
+
+/// A bit for each chunk of the window.
+#[derive(Clone, Copy, Debug)]
+struct Bits([u64; WINDOW as usize / 64]);
+
+impl Bits {
+    const NONE: Self = Self([0; WINDOW as usize / 64]);
+
+    const fn has(&self, seq: u64) -> bool {
+        let (word, bit) = place(seq);
+        self.0[word] & bit != 0
+    }
+
+    const fn put(&mut self, seq: u64, to: bool) {
+        let (word, bit) = place(seq);
+        self.0[word] = self.0[word] & !bit | if to { bit } else { 0 };
+    }
+
+    /// How many chunks from `top` down are alike, at most a window of them.
+    fn run(&self, top: u64, alike: bool) -> u64 {
+        let mut run = 0;
+        while run < WINDOW && run <= top {
+            let at = top - run;
+            let (word, _) = place(at);
+            let differ = if alike { !self.0[word] } else { self.0[word] };
+            let here = u64::from((differ << (63 - at % 64)).leading_zeros()).min(at % 64 + 1);
+            run += here;
+            if here <= at % 64 {
+                break;
+            }
+        }
+        run
+    }
+}
+
+/// The word of a chunk, and its bit there.
+const fn place(seq: u64) -> (usize, u64) {
+    ((seq % WINDOW / 64) as usize, 1 << (seq % 64))
+}
+
+/// The words that hold the chunks of a range, at most a window of them, each with the range's bits in it.
+fn words(low: u64, high: u64) -> impl Iterator<Item = (usize, u64)> {
+    let all = if low <= high { low / 64..high / 64 + 1 } else { 0..0 };
+    all.map(move |at| {
+        let above = if at == low / 64 { u64::MAX << (low % 64) } else { u64::MAX };
+        let below = if at == high / 64 { u64::MAX >> (63 - high % 64) } else { u64::MAX };
+        ((at % (WINDOW / 64)) as usize, above & below)
+    })
+}
+
+/// Eighths of a millisecond; wraps after six days.
 fn eighths(now: Duration) -> u32 {
-    ((now.as_micros() / 125) << 4) as u32
+    (now.as_secs() * 8000 + u64::from(now.subsec_micros() / 125)) as u32
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_ack_tells_what_came_and_the_sender_learns_it(
+            steps in prop::collection::vec((0..40u64, prop::bool::weighted(0.8)), 1..400), start in 0..5000u64,
+        ) {
+            let (mut sender, mut receiver) = (Sender::new(), Receiver::new(1, 1));
+            let (mut sent, mut came, mut acked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+            let mut seq = start;
+            for (at, (step, arrives)) in steps.into_iter().enumerate() {
+                let now = Duration::from_millis(at as u64 * 20);
+                // Mostly the next one, at times a gap.
+                seq += if step > 37 { 1 << (step % 8) } else { 1 };
+                sender.on_send_seq(now, seq, at as u64 * 20, false);
+                sent.insert(seq);
+                if arrives {
+                    receiver.on_chunk(now, Wire::whole(seq), Wire::whole(at as u64 * 20));
+                    came.insert(seq);
+                }
+                let Some(ack) = (if step % 5 == 0 { receiver.ack_now(now) } else { None }) else { continue };
+                let newest = *came.last().unwrap();
+                let floor = came.first().unwrap().max(&(newest + 1).saturating_sub(WINDOW)).to_owned();
+                let told: BTreeSet<u64> = ack.received().flatten().collect();
+                let said = ack.lowest()..=newest;
+                prop_assert_eq!(&told, &came.range(said).copied().collect::<BTreeSet<_>>());
+                prop_assert!(ack.runs.len() + 1 >= MAX_RUNS || came.range(floor..ack.lowest()).next().is_none());
+                let outcome = sender.on_ack(now, &ack).unwrap();
+                let lowest = (sent.last().unwrap() + 1).saturating_sub(WINDOW);
+                let new: Vec<u64> = told.range(lowest..).filter(|s| !acked.contains(*s)).copied().collect();
+                prop_assert_eq!(outcome.newly_received, new.len() as u64);
+                prop_assert_eq!(outcome.rtt.is_some(), new.contains(&newest));
+                acked.extend(new);
+                prop_assert!(!sender.is_whole());
+            }
+            let counts = sender.counts();
+            prop_assert_eq!((counts.sent, counts.acknowledged), (sent.len() as u64, acked.len() as u64));
+            prop_assert!(counts.lost <= (sent.len() - came.len()) as u64);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_lost_once_and_recovered_when_it_comes() {
+        let (mut sender, now) = (Sender::new(), Duration::from_secs(1));
+        (0..2000).for_each(|seq| _ = sender.on_send_seq(now, seq, 0, false));
+        let ack = |newest, runs: &[u64]| Ack { source: 1, sink: 1, newest, delay_ms: 0, runs: runs.to_vec() };
+        let outcome = sender.on_ack(now + Duration::from_millis(30), &ack(1999, &[2, 2, 996])).unwrap();
+        assert_eq!((outcome.newly_received, outcome.newly_lost), (998, 1), "1997 is too new to be lost");
+        assert_eq!(outcome.rtt, Some(Duration::from_millis(30)));
+        let outcome = sender.on_ack(now, &ack(1999, &[1000])).unwrap();
+        assert_eq!((outcome.newly_received, outcome.recovered, outcome.rtt), (2, 1, None));
+        assert_eq!(sender.counts().lost, 0);
+        assert_eq!(sender.on_ack(now, &ack(2000, &[1])), None, "it was never sent");
+    }
 }

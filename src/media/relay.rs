@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use smallvec::SmallVec;
 
 use super::ledger::{Receiver, Sender, Verdict};
 use super::quality::{Impairment, Quality, StreamReport, mos, rating};
@@ -77,6 +78,8 @@ pub struct Relayed<'a> {
 struct Inbound {
     handler: HandlerKey,
     ids: (u8, u8),
+    /// Until when directives name it.
+    named: Duration,
     receiver: Receiver,
     quality: Quality,
     payload_type: u64,
@@ -132,8 +135,9 @@ pub struct Port {
     speaker: Option<HandlerKey>,
     listener: Option<HandlerKey>,
     heard: bool,
-    inbound: Vec<Inbound>,
-    outbound: Vec<Outbound>,
+    // Nearly all legs have one stream each way: theirs lie here, not behind a pointer, which every chunk would follow.
+    inbound: SmallVec<[Inbound; 1]>,
+    outbound: SmallVec<[Outbound; 1]>,
     drops: Drops,
 }
 
@@ -143,6 +147,10 @@ impl Port {
         if plan.sends != self.sends {
             let before = std::mem::replace(&mut self.sends, plan.sends);
             self.sent_before = Some((before, now + GRACE));
+            for at in 0..self.inbound.len() {
+                let (source, sink) = self.inbound[at].ids;
+                self.inbound[at].named = self.named(source, sink);
+            }
         }
         if plan.receives != self.receives || plan.listener != self.listener {
             // wire §5 "Truncation": whole again on a new codec or handler, which knows nothing of the numbers.
@@ -184,10 +192,13 @@ impl Port {
         &self.receives
     }
 
-    fn named(&self, now: Duration, source: u8, sink: u8) -> bool {
-        let before = self.sent_before.as_ref().filter(|(_, until)| now < *until);
-        self.sends.stream(source, sink).is_some()
-            || before.is_some_and(|(directives, _)| directives.stream(source, sink).is_some())
+    /// Until when directives name a stream; zero if they don't.
+    fn named(&self, source: u8, sink: u8) -> Duration {
+        if self.sends.stream(source, sink).is_some() {
+            return Duration::MAX;
+        }
+        let before = self.sent_before.as_ref().filter(|(before, _)| before.stream(source, sink).is_some());
+        before.map_or(Duration::ZERO, |(_, until)| *until)
     }
 
     /// Something came from a device of this leg. `reply` takes what is to be sent back.
@@ -261,16 +272,13 @@ impl Port {
             self.drops.garbage += 1;
             return Arrival::Done;
         };
-        if !self.named(now, ids.0, ids.1) {
-            self.drops.unnamed += 1;
-            return Arrival::Done;
-        }
-        let at = match self.inbound.iter().position(|i| i.handler == from && i.ids == ids) {
+        let at = match self.inbound.iter().position(|i| i.ids == ids && i.handler == from) {
             Some(at) => at,
-            None if self.inbound.len() < MAX_STREAMS => {
+            None if self.inbound.len() < MAX_STREAMS && now < self.named(ids.0, ids.1) => {
                 self.inbound.push(Inbound {
                     handler: from,
                     ids,
+                    named: self.named(ids.0, ids.1),
                     receiver: Receiver::new(ids.0, ids.1),
                     quality: Quality::new(Impairment::of(chunk.payload_type)),
                     payload_type: chunk.payload_type,
@@ -283,6 +291,10 @@ impl Port {
             }
         };
         let stream = &mut self.inbound[at];
+        if now >= stream.named {
+            self.drops.unnamed += 1;
+            return Arrival::Done;
+        }
         if stream.payload_type != chunk.payload_type && chunk.payload_type < CN {
             stream.payload_type = chunk.payload_type;
             stream.quality.set_codec(Impairment::of(chunk.payload_type));
@@ -418,9 +430,14 @@ impl Port {
         self.receives.stream(source, sink).is_some_and(|s| s.allows(PayloadType::TELEPHONE_EVENT))
     }
 
-    /// The devices towards which an ack is due.
+    /// A device towards which an ack is due.
     pub fn acks_due(&self, now: Duration) -> Option<HandlerKey> {
         self.inbound.iter().find(|i| i.receiver.ack_due(now)).map(|i| i.handler)
+    }
+
+    /// When the next ack is due, if one is.
+    pub fn next_ack(&self) -> Option<Duration> {
+        self.inbound.iter().filter_map(|i| i.receiver.next_ack()).min()
     }
 
     /// How the leg's streams fare that come from its client, as measured here.

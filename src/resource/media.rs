@@ -19,7 +19,7 @@ use crate::protocol::id::{HandlerKey, LegId, TgId};
 use crate::protocol::problem::{Code, Problem};
 use crate::protocol::resource::{CHUNKS, call_path};
 use crate::service::ports::{Entrance, LegPort, MediaPath};
-use crate::transport::session::{Sent, Session, SessionSink};
+use crate::transport::session::{Outlet, Sent, Session, SessionSink};
 use crate::transport::upgrade::WebTransportUpgrade;
 
 /// wire §5: a chunk of up to 1,100 bytes goes in one datagram.
@@ -132,7 +132,7 @@ pub(super) async fn session(
     };
     let MediaCaller { port, handler, .. } = media;
     upgrade.on_upgrade(move |session| {
-        let path = Arc::new(SessionPath(session.clone()));
+        let path = Arc::new(SessionPath { outlet: session.outlet(), session: session.clone() });
         let entrance = app.service.ports.open(&port, handler, path);
         Arc::new(Sink { entrance, session })
     });
@@ -140,23 +140,27 @@ pub(super) async fn session(
 }
 
 #[derive(Debug)]
-struct SessionPath(Session);
+struct SessionPath {
+    // The port forgets this path when the session ends, so nothing is sent after that.
+    outlet: Outlet,
+    session: Session,
+}
 
 impl MediaPath for SessionPath {
     fn send(&self, chunk: &[u8]) -> bool {
         if chunk.len() <= MAX_DATAGRAM {
-            match self.0.send_datagram(&[chunk]) {
+            match self.outlet.send_datagram(&[chunk]) {
                 Sent::Sent | Sent::Queued | Sent::Dropped => return true,
                 Sent::Closed => return false,
                 Sent::TooLarge => {}
             }
         }
         let deadline = clock::instant() + STREAM_LIFETIME;
-        self.0.send_stream(Bytes::copy_from_slice(chunk), deadline) != Sent::Closed
+        self.session.send_stream(Bytes::copy_from_slice(chunk), deadline) != Sent::Closed
     }
 
     fn close(&self, reason: &str) {
-        self.0.close(0, reason);
+        self.session.close(0, reason);
     }
 
     fn is_session(&self) -> bool {

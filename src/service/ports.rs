@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::actor::Command;
@@ -22,8 +23,13 @@ use crate::protocol::id::{HandlerKey, LegId};
 const FRESH: Duration = Duration::from_secs(1);
 /// How often ports are looked at for acks that no media took along.
 const TICK: Duration = Duration::from_millis(25);
+/// While media goes out at least this often, an ack waits as long for the next chunk to go beside.
+const BESIDE: Duration = Duration::from_millis(40);
 /// Digits that wait to be played on one leg; more than anybody dials ahead.
 const MAX_DIGITS: usize = 64;
+
+/// No ack is due.
+const NEVER: u64 = u64::MAX;
 
 /// A way to a device: a WebTransport session or its byways.
 pub trait MediaPath: Send + Sync {
@@ -48,12 +54,14 @@ struct State {
     /// Weak: the two legs of a call are each other's.
     peer: Weak<LegPort>,
     listener: Option<HandlerKey>,
-    paths: Vec<Attachment>,
+    paths: SmallVec<[Attachment; 1]>,
     calls: Option<mpsc::WeakSender<Command>>,
     digits: dtmf::Detector,
     dialled: VecDeque<(char, u32)>,
     playing: bool,
     panicked: Duration,
+    /// When media last went out.
+    departed: Duration,
     over: bool,
     /// Where chunks are rewritten: its memory stays.
     scratch: BytesMut,
@@ -63,6 +71,8 @@ struct State {
 pub struct LegPort {
     leg: LegId,
     state: Mutex<State>,
+    /// When the next ack is due, in milliseconds of [`clock::elapsed`]: the ticker locks only ports that have one.
+    ack_due: AtomicU64,
 }
 
 impl std::fmt::Debug for LegPort {
@@ -95,8 +105,8 @@ impl Ports {
                 }
                 continue;
             }
-            let fresh = || Arc::new(LegPort { leg: part.leg, state: Mutex::default() });
-            let port = write(&self.legs).entry(part.leg).or_insert_with(fresh).clone();
+            let fresh = || LegPort { leg: part.leg, state: Mutex::default(), ack_due: AtomicU64::new(NEVER) };
+            let port = write(&self.legs).entry(part.leg).or_insert_with(|| Arc::new(fresh())).clone();
             lock(&port.state).calls = Some(calls.clone());
         }
         for part in plan.legs.into_iter().filter(|p| !p.over) {
@@ -122,7 +132,7 @@ impl Ports {
         let mut state = lock(&port.state);
         let same = |a: &Attachment| a.handler == handler && a.path.is_session() == path.is_session();
         let (old, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.paths).into_iter().partition(same);
-        state.paths = kept;
+        state.paths = kept.into();
         let over = state.over;
         if !over {
             let only = state.paths.iter().all(|a| a.handler != handler);
@@ -144,9 +154,9 @@ impl Ports {
         loop {
             interval.tick().await;
             let Some(ports) = ports.upgrade() else { return };
-            let all: Vec<_> = read(&ports.legs).values().cloned().collect();
             let now = clock::elapsed();
-            all.iter().for_each(|port| port.acknowledge(now));
+            let due: Vec<_> = read(&ports.legs).values().filter(|port| port.has_acks(now)).cloned().collect();
+            due.iter().for_each(|port| port.acknowledge(now));
         }
     }
 }
@@ -181,6 +191,7 @@ impl Entrance {
             Arrival::Media(_) => state.peer.upgrade(),
             Arrival::Done | Arrival::Reply => None,
         };
+        port.note_acks(&state);
         drop(state);
         match (arrival, peer) {
             (Arrival::Reply, _) => {
@@ -204,16 +215,18 @@ impl Entrance {
     /// The acks of what this device sent, due or not: a byway's answer carries them.
     pub fn acks_now(&self, send: impl FnMut(&[u8])) {
         if let Some(port) = self.port.upgrade() {
-            lock(&port.state).port.acks_now(clock::elapsed(), self.handler, send);
+            let mut state = lock(&port.state);
+            state.port.acks_now(clock::elapsed(), self.handler, send);
+            port.note_acks(&state);
         }
     }
 }
 
 impl State {
-    /// The best path to each device that listens.
-    fn outlets(&self, now: Duration) -> impl Iterator<Item = (HandlerKey, &Arc<dyn MediaPath>)> {
-        let listens = move |a: &&Attachment| self.listener.is_none_or(|l| l == a.handler);
-        self.paths.iter().filter(listens).filter(move |a| self.is_best(now, a)).map(|a| (a.handler, &a.path))
+    /// Whether it is the best path to a device that listens.
+    fn is_outlet(&self, now: Duration, one: &Attachment) -> bool {
+        let listens = self.listener.is_none_or(|listener| listener == one.handler);
+        listens && (self.paths.len() == 1 || self.is_best(now, one))
     }
 
     /// A session that was heard lately, else byways that were, else whichever was heard last.
@@ -254,6 +267,7 @@ impl LegPort {
         let paths = std::mem::take(&mut state.paths);
         (state.over, state.peer) = (true, Weak::new());
         drop(state);
+        self.ack_due.store(NEVER, Ordering::Relaxed);
         paths.iter().for_each(|a| a.path.close("the call has ended"));
     }
 
@@ -267,15 +281,26 @@ impl LegPort {
 
     fn acknowledge(&self, now: Duration) {
         let mut state = lock(&self.state);
-        while let Some(handler) = state.port.acks_due(now) {
-            let State { port, paths, .. } = &mut *state;
-            let newest = paths.iter().filter(|a| a.handler == handler).max_by_key(|a| a.heard);
-            port.acks(now, handler, |ack| {
-                if let Some(path) = newest {
-                    path.path.send(ack);
-                }
-            });
+        let flows = now.saturating_sub(state.departed) < BESIDE;
+        let due = |state: &State| {
+            let late = if flows { now.saturating_sub(BESIDE) } else { now };
+            state.port.acks_due(late)
+        };
+        while let Some(handler) = due(&state) {
+            state.acknowledge(now, handler);
         }
+        self.note_acks(&state);
+    }
+
+    /// Whether an ack is due, without a look at the streams.
+    fn has_acks(&self, now: Duration) -> bool {
+        self.ack_due.load(Ordering::Relaxed) <= millis(now)
+    }
+
+    /// Has to be called, under the lock, whenever the next ack may have become due earlier or later.
+    fn note_acks(&self, state: &State) {
+        let next = state.port.next_ack().map_or(NEVER, millis);
+        self.ack_due.store(next, Ordering::Relaxed);
     }
 
     /// How the streams fare that come from its client.
@@ -332,24 +357,22 @@ impl LegPort {
 
 impl State {
     fn send(&mut self, own: &Arc<LegPort>, now: Duration, chunk: &[u8]) {
-        let (mut sent, mut acked) = (false, [None; 4]);
-        let mut some = false;
-        for (at, (handler, path)) in self.outlets(now).enumerate() {
-            some = true;
-            sent |= path.send(chunk);
-            if let Some(slot) = acked.get_mut(at) {
-                *slot = Some(handler);
+        self.departed = now;
+        let (mut some, mut sent) = (false, false);
+        for at in 0..self.paths.len() {
+            let one = &self.paths[at];
+            if self.is_outlet(now, one) {
+                some = true;
+                sent |= one.path.send(chunk);
+                let handler = one.handler;
+                // wire §5 "Ack": every 100 ms while media flows, alone or beside media.
+                if own.has_acks(now) {
+                    self.acknowledge(now, handler);
+                }
             }
         }
-        // wire §5 "Ack": every 100 ms while media flows, alone or beside media.
-        for handler in acked.into_iter().flatten() {
-            let State { port, paths, .. } = self;
-            let newest = paths.iter().filter(|a| a.handler == handler).max_by_key(|a| a.heard);
-            port.acks(now, handler, |ack| {
-                if let Some(path) = newest {
-                    path.path.send(ack);
-                }
-            });
+        if own.has_acks(now) {
+            own.note_acks(self);
         }
         // ript-core "Server Media Handling": no open request to send on makes a `media-panic` event.
         if some && !sent && now.saturating_sub(self.panicked) > FRESH {
@@ -359,6 +382,21 @@ impl State {
             }
         }
     }
+
+    /// Sends a device the acks that are due, on the path that it was last heard on.
+    fn acknowledge(&mut self, now: Duration, handler: HandlerKey) {
+        let Self { port, paths, .. } = self;
+        let newest = paths.iter().filter(|a| a.handler == handler).max_by_key(|a| a.heard);
+        port.acks(now, handler, |ack| {
+            if let Some(path) = newest {
+                path.path.send(ack);
+            }
+        });
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_secs() * 1000 + u64::from(time.subsec_millis())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! counters.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
@@ -80,10 +81,29 @@ impl Arrival {
 
 #[derive(Default)]
 struct Table {
-    sinks: HashMap<u64, Arc<dyn SessionSink>>,
+    sinks: HashMap<u64, Arc<dyn SessionSink>, BuildHasherDefault<IdHasher>>,
     early: VecDeque<(Instant, u64, Arrival)>,
     ended: VecDeque<u64>,
     down: bool,
+}
+
+/// Stream ids are counted up, not chosen: whoever skips through them slows down nobody's connection but its own.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // 2^64 by the golden ratio: near ids end up far from each other.
+        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
 }
 
 /// One per connection, in either role.

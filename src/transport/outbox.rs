@@ -29,9 +29,17 @@ pub(super) struct Outbox {
     conn: quinn::Connection,
     buffer: usize,
     lifetime: Duration,
-    block: Mutex<BytesMut>,
+    desk: Mutex<Desk>,
     waiting: Mutex<VecDeque<(Instant, Bytes)>>,
     busy: AtomicBool,
+}
+
+/// Where datagrams are made.
+#[derive(Debug, Default)]
+struct Desk {
+    block: BytesMut,
+    /// Bytes that quinn may be handed before it is asked again whether it has room.
+    credit: usize,
 }
 
 impl Outbox {
@@ -40,21 +48,23 @@ impl Outbox {
             conn,
             buffer,
             lifetime,
-            block: Mutex::default(),
+            desk: Mutex::default(),
             waiting: Mutex::default(),
             busy: AtomicBool::new(false),
         }
     }
 
-    /// Makes a datagram; its memory comes from the connection's block.
-    pub(super) fn carve(&self, prefix: &[u8], write: impl FnOnce(&mut BytesMut)) -> Bytes {
-        let mut block = lock(&self.block);
-        if block.capacity() < MAX_DATAGRAM {
-            block.reserve(BLOCK);
+    /// Makes a datagram, whose memory comes from the connection's block; true if quinn may have it now.
+    fn carve(&self, prefix: &[u8], write: impl FnOnce(&mut BytesMut), sessions: usize) -> (Bytes, bool) {
+        let mut desk = lock(&self.desk);
+        if desk.block.capacity() < MAX_DATAGRAM {
+            desk.block.reserve(BLOCK);
         }
-        block.extend_from_slice(prefix);
-        write(&mut block);
-        block.split().freeze()
+        desk.block.extend_from_slice(prefix);
+        write(&mut desk.block);
+        let datagram = desk.block.split().freeze();
+        let now = !self.busy.load(Ordering::Acquire) && self.has_room(&mut desk, datagram.len(), sessions);
+        (datagram, now)
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -66,10 +76,21 @@ impl Outbox {
     }
 
     /// quinn may hold about 60 ms: three datagrams of 20 ms for every session.
-    fn has_room(&self, len: usize, sessions: usize) -> bool {
+    fn has_room(&self, desk: &mut Desk, len: usize, sessions: usize) -> bool {
+        let size = len + QUINN_OVERHEAD;
+        // It holds at most what it held when it was asked, and what it was handed since.
+        if let Some(left) = desk.credit.checked_sub(size) {
+            desk.credit = left;
+            return true;
+        }
         let space = self.conn.datagram_send_buffer_space();
         let used = self.buffer.saturating_sub(space).saturating_sub(QUINN_OVERHEAD);
-        space >= len && used <= 3 * (len + QUINN_OVERHEAD) * sessions.max(1)
+        let most = 3 * size * sessions.max(1);
+        let room = space >= len && used <= most;
+        if room {
+            desk.credit = most.saturating_sub(used).min(space).saturating_sub(size);
+        }
+        room
     }
 
     fn hand_over(&self, datagram: Bytes) -> Sent {
@@ -82,11 +103,11 @@ impl Outbox {
 }
 
 impl Hub {
-    /// Sends a datagram now, or soon, or never.
-    pub(super) fn send_datagram(self: &Arc<Self>, datagram: Bytes) -> Sent {
+    /// Sends a datagram now, or soon, or never: `prefix`, and what `write` appends.
+    pub(super) fn send_datagram(self: &Arc<Self>, prefix: &[u8], write: impl FnOnce(&mut BytesMut)) -> Sent {
         let outbox = &self.outbox;
-        let first = !outbox.busy.load(Ordering::Acquire);
-        if first && outbox.has_room(datagram.len(), self.open_sessions()) {
+        let (datagram, now) = outbox.carve(prefix, write, self.open_sessions());
+        if now {
             return outbox.hand_over(datagram);
         }
         if self.connection().close_reason().is_some() {
@@ -133,7 +154,7 @@ impl Hub {
         while let Some((until, datagram)) = waiting.pop_front() {
             if until <= now {
                 self.counters.count(&self.counters.late);
-            } else if !outbox.has_room(datagram.len(), sessions) {
+            } else if !outbox.has_room(&mut lock(&outbox.desk), datagram.len(), sessions) {
                 waiting.push_front((until, datagram));
                 return true;
             } else if outbox.hand_over(datagram) == Sent::Closed {

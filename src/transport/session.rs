@@ -52,9 +52,53 @@ pub struct Session(Arc<Inner>);
 struct Inner {
     hub: Arc<Hub>,
     id: u64,
-    prefix: Vec<u8>,
+    prefix: Prefix,
     close: Mutex<Option<oneshot::Sender<CloseReason>>>,
     ended: OnceLock<CloseReason>,
+}
+
+/// What every datagram of a session begins with.
+#[derive(Clone, Copy)]
+struct Prefix {
+    bytes: [u8; 8],
+    len: u8,
+}
+
+impl Prefix {
+    fn new(id: u64) -> Self {
+        let mut bytes = [0; 8];
+        let mut rest = &mut bytes[..];
+        // RFC 9297 §2.1: a datagram names its stream by a quarter of the id.
+        varint::put(&mut rest, id / 4);
+        let left = rest.len() as u8;
+        Self { bytes, len: 8 - left }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// A session's way out for datagrams, without a pointer to follow: for who sends on hundreds of sessions in turn, none of
+/// which is in the processor's cache. It does not look whether the session has ended: that is for its owner to know.
+#[derive(Clone)]
+pub struct Outlet {
+    hub: Arc<Hub>,
+    prefix: Prefix,
+}
+
+impl Outlet {
+    /// Sends one datagram, whose payload is `parts` one after another.
+    pub fn send_datagram(&self, parts: &[&[u8]]) -> Sent {
+        let write = |out: &mut BytesMut| parts.iter().for_each(|part| out.extend_from_slice(part));
+        self.hub.send_datagram(self.prefix.as_slice(), write)
+    }
+}
+
+impl std::fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Outlet").field(&self.prefix.as_slice()).finish()
+    }
 }
 
 impl std::fmt::Debug for Session {
@@ -67,9 +111,7 @@ impl Session {
     /// The session of the CONNECT stream `id`, and what tells its driver to close it.
     pub(super) fn new(hub: Arc<Hub>, id: u64) -> (Self, oneshot::Receiver<CloseReason>) {
         let (close, closing) = oneshot::channel();
-        let mut prefix = Vec::new();
-        // RFC 9297 §2.1: a datagram names its stream by a quarter of the id.
-        varint::put(&mut prefix, id / 4);
+        let prefix = Prefix::new(id);
         let inner = Inner { hub, id, prefix, close: Mutex::new(Some(close)), ended: OnceLock::new() };
         (Self(Arc::new(inner)), closing)
     }
@@ -77,6 +119,11 @@ impl Session {
     /// The id of the CONNECT stream.
     pub fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Its way out, for as long as it is open.
+    pub fn outlet(&self) -> Outlet {
+        Outlet { hub: self.0.hub.clone(), prefix: self.0.prefix }
     }
 
     /// Sends one datagram, whose payload is `parts` one after another.
@@ -89,13 +136,16 @@ impl Session {
         if self.is_closed() {
             return Sent::Closed;
         }
-        let datagram = self.0.hub.outbox.carve(&self.0.prefix, write);
-        self.0.hub.send_datagram(datagram)
+        self.0.hub.send_datagram(self.0.prefix.as_slice(), write)
     }
 
     /// The largest payload of a datagram now; `None` if the peer takes none.
     pub fn max_payload(&self) -> Option<usize> {
-        self.0.hub.connection().max_datagram_size().map(|max| max.saturating_sub(self.0.prefix.len()))
+        self.0
+            .hub
+            .connection()
+            .max_datagram_size()
+            .map(|max| max.saturating_sub(usize::from(self.0.prefix.len)))
     }
 
     /// Sends `payload` on a stream of its own, which is reset if it is not through by `deadline`.

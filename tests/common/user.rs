@@ -1,5 +1,7 @@
 //! A user of the loopback world: a token, and an HTTP/3 connection on which the wire is spoken plainly.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,13 +103,18 @@ impl World {
 
 impl User {
     pub async fn connect(world: &World, token: String, number: &str) -> Self {
-        let roots = tls::roots(Some(&world.ca)).expect("roots");
+        Self::at(&world.ca, world.address, world.passports.to_pem(), token, number).await
+    }
+
+    /// As `connect`, to a server that is another process.
+    pub async fn at(ca: &Path, address: SocketAddr, passports: String, token: String, number: &str) -> Self {
+        let roots = tls::roots(Some(ca)).expect("roots");
         let tls = tls::quic_client(roots).expect("TLS");
-        let endpoint = quic::client_endpoint(tls, world.address).expect("an endpoint");
-        let client = H3Client::connect(&endpoint, world.address, "127.0.0.1", Arc::new(Limits::default()))
+        let endpoint = quic::client_endpoint(tls, address).expect("an endpoint");
+        let client = H3Client::connect(&endpoint, address, "127.0.0.1", Arc::new(Limits::default()))
             .await
             .expect("a connection");
-        let (base, number, passports) = (world.url(), number.to_owned(), world.passports.to_pem());
+        let (base, number) = (format!("https://127.0.0.1:{}", address.port()), number.to_owned());
         Self { token, number, client, tcp: None, base, endpoint, passports }
     }
 
@@ -340,18 +347,20 @@ impl EventStream {
 
     /// The next object; none at the end.
     pub async fn next(&mut self) -> Option<Value> {
-        soon("an event", async {
-            loop {
-                if let Some(json) = self.reader.next_json().expect("readable events") {
-                    return Some(json);
-                }
-                match self.body.next().await {
-                    Some(Ok(data)) => self.reader.push(&data),
-                    Some(Err(_)) | None => return None,
-                }
+        soon("an event", self.next_ever()).await
+    }
+
+    /// As `next`, however long it takes.
+    pub async fn next_ever(&mut self) -> Option<Value> {
+        loop {
+            if let Some(json) = self.reader.next_json().expect("readable events") {
+                return Some(json);
             }
-        })
-        .await
+            match self.body.next().await {
+                Some(Ok(data)) => self.reader.push(&data),
+                Some(Err(_)) | None => return None,
+            }
+        }
     }
 
     /// The next event of that type; those before it are passed over.
