@@ -128,8 +128,7 @@ fn endpoint(
         }
         Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
     };
-    open()
-        .map_err(|source| TransportError::Io { what: format!("udp {address}"), source })
+    open().map_err(|source| TransportError::Io { what: format!("udp {address}"), source })
 }
 
 fn transport(idle: Duration, keep_alive: Duration) -> Result<TransportConfig, TransportError> {
