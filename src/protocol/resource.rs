@@ -131,8 +131,13 @@ pub struct CallRequest {
     /// Whom to call.
     pub destination: String,
     /// Who calls. Its absence is `passport-form`'s to tell, like any other that is no PASSporT.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "absent")]
     pub passport: String,
+}
+
+/// A `null` where text may be missing.
+fn absent<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// `GET …/calls`.
@@ -309,5 +314,10 @@ mod tests {
     fn a_call_request_ignores_unknown_members() {
         let json = r#"{"destination":"+14085551000","passport":"p","colour":{"a":1}}"#;
         assert_eq!(serde_json::from_str::<CallRequest>(json).unwrap().handler, None);
+        // wire §8: a missing PASSporT is 403 `passport-form`, which is for the check of it to say.
+        for json in [r#"{"destination":"x"}"#, r#"{"destination":"x","passport":null}"#] {
+            assert_eq!(serde_json::from_str::<CallRequest>(json).unwrap().passport, "");
+        }
+        assert!(serde_json::from_str::<CallRequest>(r#"{"destination":"x","passport":7}"#).is_err());
     }
 }
