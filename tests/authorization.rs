@@ -18,9 +18,9 @@ use crate::common::{AUDIENCE, ISSUER, World, soon};
 struct Deaf;
 
 impl SessionSink for Deaf {
-    fn on_datagram(&self, _: Bytes) {}
-    fn on_stream(&self, _: Bytes) {}
-    fn on_closed(&self) {}
+    fn on_datagram(&self, _: u64, _: Bytes) {}
+    fn on_stream(&self, _: u64, _: Bytes) {}
+    fn on_closed(&self, _: u64) {}
 }
 
 /// A route: method, path, body, and the code for somebody else's valid token (none: it works for anybody).

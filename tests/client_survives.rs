@@ -144,9 +144,9 @@ async fn a_call_in_byways_goes_on_when_the_server_is_killed_and_comes_back() {
 async fn bad_proxy(world: &World) -> (u16, tokio::task::JoinHandle<()>) {
     struct Deaf(#[expect(dead_code, reason = "keeps the session open")] Session);
     impl SessionSink for Deaf {
-        fn on_datagram(&self, _: Bytes) {}
-        fn on_stream(&self, _: Bytes) {}
-        fn on_closed(&self) {}
+        fn on_datagram(&self, _: u64, _: Bytes) {}
+        fn on_stream(&self, _: u64, _: Bytes) {}
+        fn on_closed(&self, _: u64) {}
     }
     let real = resource::router(world.service.clone(), resource::Settings::default());
     let worse = axum::middleware::from_fn(async |request: Request<Body>, next: axum::middleware::Next| {

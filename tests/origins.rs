@@ -19,9 +19,9 @@ const EVIL: &str = "https://evil.example";
 struct Deaf;
 
 impl SessionSink for Deaf {
-    fn on_datagram(&self, _: Bytes) {}
-    fn on_stream(&self, _: Bytes) {}
-    fn on_closed(&self) {}
+    fn on_datagram(&self, _: u64, _: Bytes) {}
+    fn on_stream(&self, _: u64, _: Bytes) {}
+    fn on_closed(&self, _: u64) {}
 }
 
 async fn session(user: &User, call: &str, origin: Option<&str>) -> Result<(), (u16, Value, HeaderMap)> {

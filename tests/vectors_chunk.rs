@@ -180,7 +180,7 @@ fn acks_of_the_vectors_are_read() {
             (number(&case["newest"]), number(&case["delay-ms"])),
             "{case}"
         );
-        assert_eq!(serde_json::to_value(&ack.runs).unwrap(), case["runs"], "{case}");
+        assert_eq!(serde_json::to_value(&ack.runs[..]).unwrap(), case["runs"], "{case}");
         let pair = |range: std::ops::RangeInclusive<u64>| Value::from(vec![*range.start(), *range.end()]);
         assert_eq!(ack.received().map(pair).collect::<Value>(), case["received"], "{case}");
         assert_eq!(ack.missing().map(pair).collect::<Value>(), case["missing"], "{case}");
@@ -206,7 +206,7 @@ fn a_receiver_needs_whole_values_and_a_far_one_resets_it() {
     assert_eq!(on(3, whole(8 + 0x10000), whole(7)), Verdict::Reset { seq: 8 + 0x10000, timestamp: 7 });
     (10..400).step_by(2).for_each(|seq| assert_ne!(on(4, short(seq), short(8)), Verdict::Duplicate));
     let ack = receiver.ack(ms(10)).unwrap();
-    assert_eq!((ack.newest, ack.delay_ms, ack.runs), (398 + 0x10000, 6, vec![1; 63]));
+    assert_eq!((ack.newest, ack.delay_ms, &ack.runs[..]), (398 + 0x10000, 6, &[1; 63][..]));
     assert!(!receiver.ack_due(ms(500)));
     receiver.on_chunk(ms(20), short(400), short(8));
     assert_eq!((receiver.ack_due(ms(109)), receiver.next_ack()), (false, Some(ms(110))));
@@ -220,7 +220,7 @@ fn a_receiver_needs_whole_values_and_a_far_one_resets_it() {
 #[test]
 fn a_sender_goes_back_to_whole_values_when_it_must() {
     let (mut sender, ms) = (Sender::new(), Duration::from_millis);
-    let ack = |newest, runs: &[u64]| Ack { source: 1, sink: 1, newest, delay_ms: 10, runs: runs.to_vec() };
+    let ack = |newest, runs: &[u64]| Ack { source: 1, sink: 1, newest, delay_ms: 10, runs: runs.into() };
     let send = |sender: &mut Sender, now, intra| sender.on_send(ms(now), now, intra).whole;
     assert!(send(&mut sender, 0, false) && send(&mut sender, 20, false));
     assert_eq!(sender.on_ack(ms(50), &ack(2, &[1])), None, "2 was never sent");

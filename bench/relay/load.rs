@@ -76,7 +76,7 @@ impl Leg {
 }
 
 impl SessionSink for Leg {
-    fn on_datagram(&self, payload: Bytes) {
+    fn on_datagram(&self, _: u64, payload: Bytes) {
         let (now, chunk) = (ript::clock::elapsed(), Chunk::parse(&payload).expect("a chunk"));
         let mut state = self.state();
         match chunk.kind {
@@ -93,11 +93,11 @@ impl SessionSink for Leg {
         }
     }
 
-    fn on_stream(&self, body: Bytes) {
-        self.on_datagram(body);
+    fn on_stream(&self, _: u64, body: Bytes) {
+        self.on_datagram(0, body);
     }
 
-    fn on_closed(&self) {}
+    fn on_closed(&self, _: u64) {}
 }
 
 struct Load {
@@ -271,7 +271,7 @@ async fn bare(job: &Job) -> Load {
         tokio::spawn(async move {
             while let Ok(datagram) = reader.read_datagram().await {
                 let (call, used) = varint::get(&datagram).expect("a call");
-                all[2 * call as usize + side].on_datagram(datagram.slice(used..));
+                all[2 * call as usize + side].on_datagram(0, datagram.slice(used..));
             }
         });
         connections.push(conn);

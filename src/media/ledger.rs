@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use crate::protocol::ack::{Ack, MAX_RUNS};
+use crate::protocol::ack::{Ack, MAX_RUNS, Runs};
 use crate::protocol::chunk::{LIMIT, Wire, expand};
 
 /// How often a receiver acknowledges while media flows, and asks for whole values while it cannot expand.
 pub const ACK_INTERVAL: Duration = Duration::from_millis(100);
 /// Chunks that both sides remember; older ones are neither acknowledged nor told apart from duplicates.
 pub const WINDOW: u64 = 1024;
+/// Chunks of which the time of sending is known: a round trip is measured by the newest, and takes less than these.
+const TIMED: u64 = 128;
 /// A whole sequence number further than this from the newest resets the stream.
 const RESET_DISTANCE: u64 = 1 << 15;
 /// Time without acks, with chunks outstanding, after which values go out whole again.
@@ -56,20 +58,22 @@ struct Newest {
 
 /// The receiving end of one stream on one hop.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Receiver {
+    // What every chunk needs comes first.
     source: u8,
     sink: u8,
+    /// The sender may have started anew: it came on a new path.
+    restarting: bool,
+    unacknowledged: bool,
     newest: Option<Newest>,
     /// The highest timestamp that came.
     latest: u64,
-    /// The sender may have started anew: it came on a new path.
-    restarting: bool,
     /// The lowest sequence number that came; below it nothing is said.
     base: u64,
-    seen: Bits,
-    unacknowledged: bool,
     acked_at: Option<Duration>,
     asked_at: Option<Duration>,
+    seen: Bits,
 }
 
 impl Receiver {
@@ -136,6 +140,12 @@ impl Receiver {
         self.restarting = true;
     }
 
+    /// Reads what the next chunk will want: see [`super::relay::Port::expect_arrival`].
+    pub(super) fn expect(&self) {
+        let next = self.newest.map_or(0, |newest| newest.seq + 1);
+        std::hint::black_box((self.acked_at, self.seen.0[place(next).0]));
+    }
+
     /// Whether an ack is due: something came since the last one, which is 100 ms ago.
     pub fn ack_due(&self, now: Duration) -> bool {
         self.unacknowledged && self.acked_at.is_none_or(|at| now.saturating_sub(at) >= ACK_INTERVAL)
@@ -157,7 +167,7 @@ impl Receiver {
         self.unacknowledged = false;
         self.acked_at = Some(now);
         let floor = self.base.max((newest.seq + 1).saturating_sub(WINDOW));
-        let (mut runs, mut above, mut received) = (Vec::with_capacity(8), newest.seq + 1, true);
+        let (mut runs, mut above, mut received) = (Runs::new(), newest.seq + 1, true);
         while above > floor && runs.len() < MAX_RUNS {
             let run = self.seen.run(above - 1, received).min(above - floor);
             runs.push(run);
@@ -223,15 +233,13 @@ pub struct Counts {
 
 /// The sending end of one stream on one hop: an endpoint's, which counts, or a relay's, which passes numbers on.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Sender {
+    // What every chunk needs comes first.
     next: u64,
     highest: Option<u64>,
     /// The last timestamp sent, and when.
     last: Option<(u64, Duration)>,
-    /// What became of the chunks in the window, 64 in each.
-    fates: [Fates; WINDOW as usize / 64],
-    /// When each was sent, in eighths of a millisecond.
-    times: Box<[u32]>,
     /// Values go out whole until a chunk that is flagged whole is acknowledged.
     whole: bool,
     newest_acked: Option<u64>,
@@ -239,6 +247,10 @@ pub struct Sender {
     waiting: Option<Duration>,
     counts: Counts,
     srtt: Option<Duration>,
+    /// When the last ones were sent, in eighths of a millisecond.
+    times: [u32; TIMED as usize],
+    /// What became of the chunks in the window, 64 in each.
+    fates: [Fates; WINDOW as usize / 64],
 }
 
 impl Default for Sender {
@@ -255,7 +267,7 @@ impl Sender {
             highest: None,
             last: None,
             fates: [Fates::default(); WINDOW as usize / 64],
-            times: vec![0; WINDOW as usize].into_boxed_slice(),
+            times: [0; TIMED as usize],
             whole: true,
             newest_acked: None,
             waiting: None,
@@ -288,6 +300,12 @@ impl Sender {
         self.whole
     }
 
+    /// Reads what the chunk of that number will want: see [`super::relay::Port::expect_departure`].
+    pub(super) fn expect(&self, seq: u64) {
+        let time = self.times[(seq % TIMED) as usize];
+        std::hint::black_box((self.next, self.newest_acked, self.srtt, time, self.fates[place(seq).0].sent));
+    }
+
     /// Values go out whole again until acknowledged: a new session, handler, migration or codec, or a need-whole.
     pub fn reset(&mut self) {
         self.whole = true;
@@ -309,8 +327,9 @@ impl Sender {
                 self.whole &= new & fates.whole == 0;
                 fates.lost &= !new;
                 fates.acked |= new;
-                if word == place(ack.newest).0 && new & place(ack.newest).1 != 0 {
-                    let elapsed = eighths(now).wrapping_sub(self.times[(ack.newest % WINDOW) as usize]);
+                let timed = highest - ack.newest < TIMED;
+                if timed && word == place(ack.newest).0 && new & place(ack.newest).1 != 0 {
+                    let elapsed = eighths(now).wrapping_sub(self.times[(ack.newest % TIMED) as usize]);
                     let elapsed = Duration::from_micros(u64::from(elapsed) * 125);
                     outcome.rtt = Some(elapsed.saturating_sub(Duration::from_millis(ack.delay_ms)));
                 }
@@ -385,7 +404,9 @@ impl Sender {
             fates.acked &= !bit;
             fates.lost &= !bit;
             fates.whole = fates.whole & !bit | if self.whole { bit } else { 0 };
-            self.times[(seq % WINDOW) as usize] = eighths(now);
+            if highest.saturating_sub(seq) < TIMED {
+                self.times[(seq % TIMED) as usize] = eighths(now);
+            }
         } else if !self.whole {
             // Sent twice: an ack does not say which copy came.
             fates.whole &= !bit;
@@ -499,7 +520,8 @@ mod tests {
                 let lowest = (sent.last().unwrap() + 1).saturating_sub(WINDOW);
                 let new: Vec<u64> = told.range(lowest..).filter(|s| !acked.contains(*s)).copied().collect();
                 prop_assert_eq!(outcome.newly_received, new.len() as u64);
-                prop_assert_eq!(outcome.rtt.is_some(), new.contains(&newest));
+                let timed = sent.last().unwrap() - newest < TIMED;
+                prop_assert_eq!(outcome.rtt.is_some(), timed && new.contains(&newest));
                 acked.extend(new);
                 prop_assert!(!sender.is_whole());
             }
@@ -513,7 +535,7 @@ mod tests {
     fn what_is_missing_is_lost_once_and_recovered_when_it_comes() {
         let (mut sender, now) = (Sender::new(), Duration::from_secs(1));
         (0..2000).for_each(|seq| _ = sender.on_send_seq(now, seq, 0, false));
-        let ack = |newest, runs: &[u64]| Ack { source: 1, sink: 1, newest, delay_ms: 0, runs: runs.to_vec() };
+        let ack = |newest, runs: &[u64]| Ack { source: 1, sink: 1, newest, delay_ms: 0, runs: runs.into() };
         let outcome = sender.on_ack(now + Duration::from_millis(30), &ack(1999, &[2, 2, 996])).unwrap();
         assert_eq!((outcome.newly_received, outcome.newly_lost), (998, 1), "1997 is too new to be lost");
         assert_eq!(outcome.rtt, Some(Duration::from_millis(30)));

@@ -146,6 +146,11 @@ impl Quality {
         }
     }
 
+    /// Reads what the next chunk will want: see [`super::relay::Port::expect_arrival`].
+    pub(super) fn expect(&self) {
+        std::hint::black_box((self.received, self.recent, self.transit.map(|t| t.last), self.jitter_ms));
+    }
+
     /// A chunk that was not there before (the ledger's `Fresh`).
     pub fn on_arrival(&mut self, now: Duration, seq: u64, timestamp: u64) {
         self.received += 1;

@@ -75,25 +75,27 @@ pub struct Relayed<'a> {
 }
 
 #[derive(Debug)]
+#[repr(C)]
 struct Inbound {
     handler: HandlerKey,
     ids: (u8, u8),
+    payload_type: u64,
     /// Until when directives name it.
     named: Duration,
-    receiver: Receiver,
     quality: Quality,
-    payload_type: u64,
+    receiver: Receiver,
 }
 
 #[derive(Debug)]
+#[repr(C)]
 struct Outbound {
     ids: (u8, u8),
     payload_type: u64,
-    sender: Sender,
     origin: Option<Origin>,
     /// What is added to the origin's numbers, so that the stream goes on where it was.
     shift: (i64, i64),
     newest: Option<Newest>,
+    sender: Sender,
 }
 
 /// How far a stream got: where the next numbering goes on.
@@ -126,12 +128,10 @@ pub struct Plan {
     pub heard: bool,
 }
 
-/// One leg's media.
+/// One leg's media. What every chunk needs comes first.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Port {
-    sends: Directives,
-    sent_before: Option<(Directives, Duration)>,
-    receives: Directives,
     speaker: Option<HandlerKey>,
     listener: Option<HandlerKey>,
     heard: bool,
@@ -139,6 +139,9 @@ pub struct Port {
     inbound: SmallVec<[Inbound; 1]>,
     outbound: SmallVec<[Outbound; 1]>,
     drops: Drops,
+    sends: Directives,
+    sent_before: Option<(Directives, Duration)>,
+    receives: Directives,
 }
 
 impl Port {
@@ -199,6 +202,22 @@ impl Port {
         }
         let before = self.sent_before.as_ref().filter(|(before, _)| before.stream(source, sink).is_some());
         before.map_or(Duration::ZERO, |(_, until)| *until)
+    }
+
+    /// Reads what the first stream's next chunk will want, all at once: memory answers in the time of one read.
+    pub fn expect_arrival(&self) {
+        if let Some(stream) = self.inbound.first() {
+            stream.quality.expect();
+            stream.receiver.expect();
+        }
+    }
+
+    /// The same for a chunk that goes out.
+    pub fn expect_departure(&self, seq: u64) {
+        if let Some(stream) = self.outbound.first() {
+            std::hint::black_box(stream.newest);
+            stream.sender.expect(seq);
+        }
     }
 
     /// Something came from a device of this leg. `reply` takes what is to be sent back.
@@ -333,7 +352,7 @@ impl Port {
         Arrival::Media(Relayed { chunk, bytes, seq, timestamp, reset })
     }
 
-    /// Something is to go to this leg's client. True: the chunk may go as it came; false: `out` holds what goes.
+    /// Something is to go to this leg's client. True: the chunk may go as it came; false: `out` holds what goes, and nothing else.
     pub fn departs(
         &mut self,
         now: Duration,
@@ -360,6 +379,7 @@ impl Port {
         }
         let new =
             Rewrite { seq: Some((seq, whole)), timestamp: Some((timestamp, whole)), ..Rewrite::default() };
+        out.clear();
         rewrite(&media.chunk, &new, out);
         Some(false)
     }
@@ -403,13 +423,13 @@ impl Port {
         Some(timestamp)
     }
 
-    /// The acks that are due towards a device, each appended by `send`.
-    pub fn acks(&mut self, now: Duration, to: HandlerKey, mut send: impl FnMut(&[u8])) {
-        for stream in self.inbound.iter_mut().filter(|i| i.handler == to && i.receiver.ack_due(now)) {
+    /// The acks that are due towards a device, each written to `out` and given to `send`.
+    pub fn acks(&mut self, now: Duration, to: HandlerKey, out: &mut BytesMut, mut send: impl FnMut(&[u8])) {
+        for stream in self.inbound.iter_mut().filter(|i| i.handler == to) {
             if let Some(ack) = stream.receiver.ack(now) {
-                let mut out = BytesMut::with_capacity(32);
-                ack.encode(&mut out);
-                send(&out);
+                out.clear();
+                ack.encode(out);
+                send(out);
             }
         }
     }

@@ -3,12 +3,16 @@
 use std::ops::RangeInclusive;
 
 use bytes::{BufMut, BytesMut};
+use smallvec::SmallVec;
 
 use super::chunk::{ControlType, encode_control};
 use super::varint;
 
 /// Runs that one ack holds at most; the last is a received one, so the count is odd and 63 is the greatest.
 pub const MAX_RUNS: usize = 64;
+
+/// Runs of an ack; few in nearly all of them.
+pub type Runs = SmallVec<[u64; 8]>;
 
 /// Why the package of a control chunk is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -59,7 +63,7 @@ pub struct Ack {
     /// Milliseconds since it arrived.
     pub delay_ms: u64,
     /// Lengths going back from the newest: received, missing, received, …
-    pub runs: Vec<u64>,
+    pub runs: Runs,
 }
 
 impl Ack {
@@ -69,7 +73,7 @@ impl Ack {
         let mut rest = rest;
         let mut next = || varint::take(&mut rest).ok_or(PackageError::Truncated);
         let (newest, delay_ms) = (next()?, next()?);
-        let mut runs = Vec::with_capacity(rest.len().min(MAX_RUNS));
+        let mut runs = Runs::new();
         let mut left = newest + 1;
         while !rest.is_empty() {
             if runs.len() == MAX_RUNS {
@@ -82,7 +86,7 @@ impl Ack {
         if matches!(runs.first(), None | Some(0)) {
             return Err(PackageError::NoFirstRun);
         }
-        if runs.len() % 2 == 0 {
+        if runs.len().is_multiple_of(2) {
             return Err(PackageError::LastMissing);
         }
         Ok(Self { source: *source, sink: *sink, newest, delay_ms, runs })
@@ -201,7 +205,7 @@ mod tests {
 
     #[test]
     fn ranges_go_back_from_the_newest() {
-        let ack = Ack { source: 1, sink: 2, newest: 10, delay_ms: 3, runs: vec![2, 1, 3, 0, 1, 3, 1] };
+        let ack = Ack { source: 1, sink: 2, newest: 10, delay_ms: 3, runs: vec![2, 1, 3, 0, 1, 3, 1].into() };
         assert_eq!(ack.received().collect::<Vec<_>>(), [9..=10, 5..=7, 4..=4, 0..=0]);
         assert_eq!(ack.missing().collect::<Vec<_>>(), [8..=8, 1..=3]);
         assert_eq!(ack.lowest(), 0);
@@ -234,11 +238,11 @@ mod tests {
             ids in any::<(u8, u8)>(), spare in 0..1u64 << 40, delay_ms in 0..100_000u64,
             mut runs in prop::collection::vec(1..1u64 << 20, 1..64),
         ) {
-            if runs.len() % 2 == 0 {
+            if runs.len().is_multiple_of(2) {
                 runs.pop();
             }
             let newest = runs.iter().sum::<u64>() - 1 + spare;
-            let ack = Ack { source: ids.0, sink: ids.1, newest, delay_ms, runs };
+            let ack = Ack { source: ids.0, sink: ids.1, newest, delay_ms, runs: runs.into() };
             let mut out = BytesMut::new();
             ack.encode(&mut out);
             let chunk = Chunk::parse(&out).unwrap();

@@ -18,8 +18,9 @@ use crate::protocol::chunk::{Chunk, Kind, frames, put_frame};
 use crate::protocol::id::{HandlerKey, LegId, TgId};
 use crate::protocol::problem::{Code, Problem};
 use crate::protocol::resource::{CHUNKS, call_path};
-use crate::service::ports::{Entrance, LegPort, MediaPath};
-use crate::transport::session::{Outlet, Sent, Session, SessionSink};
+use crate::service::ports::{LegPort, MediaPath, Outlet, Trunk};
+use crate::transport::hub::Hub;
+use crate::transport::session::{Ear, Sent, Session, SessionSink};
 use crate::transport::upgrade::WebTransportUpgrade;
 
 /// wire §5: a chunk of up to 1,100 bytes goes in one datagram.
@@ -132,60 +133,64 @@ pub(super) async fn session(
     };
     let MediaCaller { port, handler, .. } = media;
     upgrade.on_upgrade(move |session| {
-        let path = Arc::new(SessionPath { outlet: session.outlet(), session: session.clone() });
-        let entrance = app.service.ports.open(&port, handler, path);
-        Arc::new(Sink { entrance, session })
+        let entrance = app.service.ports.open(&port, handler, Arc::new(SessionPath(session)));
+        Ear { sink: port, token: entrance.id() }
     });
     Ok(StatusCode::OK.into_response())
 }
 
 #[derive(Debug)]
-struct SessionPath {
-    // The port forgets this path when the session ends, so nothing is sent after that.
-    outlet: Outlet,
-    session: Session,
-}
+struct SessionPath(Session);
 
 impl MediaPath for SessionPath {
     fn send(&self, chunk: &[u8]) -> bool {
-        if chunk.len() <= MAX_DATAGRAM {
-            match self.outlet.send_datagram(&[chunk]) {
-                Sent::Sent | Sent::Queued | Sent::Dropped => return true,
-                Sent::Closed => return false,
-                Sent::TooLarge => {}
-            }
-        }
         let deadline = clock::instant() + STREAM_LIFETIME;
-        self.session.send_stream(Bytes::copy_from_slice(chunk), deadline) != Sent::Closed
+        self.0.send_stream(Bytes::copy_from_slice(chunk), deadline) != Sent::Closed
     }
 
     fn close(&self, reason: &str) {
-        self.session.close(0, reason);
+        self.0.close(0, reason);
     }
 
     fn is_session(&self) -> bool {
         true
     }
+
+    // The port forgets this path when the session ends, so nothing is sent after that.
+    fn outlet(&self) -> Option<Outlet> {
+        Some(Outlet { trunk: self.0.hub().clone(), channel: self.0.id() })
+    }
 }
 
-struct Sink {
-    entrance: Entrance,
-    session: Session,
-}
-
-impl SessionSink for Sink {
-    fn on_datagram(&self, payload: Bytes) {
-        if !self.entrance.arrived(&payload) {
-            self.session.close(0, "the call has ended");
+impl Trunk for Hub {
+    fn send(&self, channel: u64, chunk: &[u8]) -> Option<bool> {
+        if chunk.len() > MAX_DATAGRAM {
+            return None;
+        }
+        match self.send_on(channel, chunk) {
+            Sent::Sent | Sent::Queued | Sent::Dropped => Some(true),
+            Sent::Closed => Some(false),
+            Sent::TooLarge => None,
         }
     }
+}
 
-    fn on_stream(&self, body: Bytes) {
-        self.on_datagram(body);
+/// A leg's port closes its paths when the leg is over, so what still comes needs no answer.
+impl SessionSink for LegPort {
+    fn expect(&self) {
+        self.expect();
     }
 
-    fn on_closed(&self) {
-        self.entrance.closed();
+    fn on_datagram(&self, path: u64, payload: Bytes) {
+        self.arrived(path, &payload);
+    }
+
+    fn on_stream(&self, path: u64, body: Bytes) {
+        self.arrived(path, &body);
+    }
+
+    fn on_closed(&self, path: u64) {
+        self.closed(path);
     }
 }
 

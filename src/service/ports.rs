@@ -39,40 +39,73 @@ pub trait MediaPath: Send + Sync {
     fn close(&self, reason: &str);
     /// Whether it is a session.
     fn is_session(&self) -> bool;
+    /// The connection that small chunks may go out on at once, if it has one.
+    fn outlet(&self) -> Option<Outlet> {
+        None
+    }
 }
 
+/// A connection that carries the small chunks of many paths. They share it, so that it is in the processor's cache; a
+/// path of its own is not, when hundreds of legs take turns.
+pub trait Trunk: Send + Sync {
+    /// Sends a chunk on a channel as one datagram, now, or drops it; false: the connection is gone. None: only
+    /// [`MediaPath::send`] can send one of this size.
+    fn send(&self, channel: u64, chunk: &[u8]) -> Option<bool>;
+}
+
+/// A path's channel on the connection that it is on.
+#[derive(Clone)]
+pub struct Outlet {
+    /// The connection.
+    pub trunk: Arc<dyn Trunk>,
+    /// Its name there.
+    pub channel: u64,
+}
+
+#[repr(C)]
 struct Attachment {
     id: u64,
     handler: HandlerKey,
-    path: Arc<dyn MediaPath>,
     heard: Duration,
+    outlet: Option<Outlet>,
+    path: Arc<dyn MediaPath>,
 }
 
+impl Attachment {
+    fn send(&self, chunk: &[u8]) -> bool {
+        let small = self.outlet.as_ref().and_then(|outlet| outlet.trunk.send(outlet.channel, chunk));
+        small.unwrap_or_else(|| self.path.send(chunk))
+    }
+}
+
+/// What every chunk needs comes first, and all in one piece: fetching it from memory is most of a chunk's cost.
 #[derive(Default)]
+#[repr(C)]
 struct State {
-    port: Port,
-    /// Weak: the two legs of a call are each other's.
-    peer: Weak<LegPort>,
+    /// The two legs of a call are each other's, until it is over.
+    peer: Option<Arc<LegPort>>,
     listener: Option<HandlerKey>,
+    over: bool,
+    playing: bool,
+    /// When media last went out.
+    departed: Duration,
     paths: SmallVec<[Attachment; 1]>,
+    port: Port,
     calls: Option<mpsc::WeakSender<Command>>,
     digits: dtmf::Detector,
     dialled: VecDeque<(char, u32)>,
-    playing: bool,
     panicked: Duration,
-    /// When media last went out.
-    departed: Duration,
-    over: bool,
     /// Where chunks are rewritten: its memory stays.
     scratch: BytesMut,
 }
 
 /// One leg's media port.
+#[repr(C)]
 pub struct LegPort {
     leg: LegId,
-    state: Mutex<State>,
     /// When the next ack is due, in milliseconds of [`clock::elapsed`]: the ticker locks only ports that have one.
     ack_due: AtomicU64,
+    state: Mutex<State>,
 }
 
 impl std::fmt::Debug for LegPort {
@@ -116,8 +149,10 @@ impl Ports {
             let mut state = lock(&port.state);
             let LegMedia { sends, receives, speaker, listener, .. } = part;
             state.port.plan(now, Plan { sends, receives, speaker, listener, heard: peer.is_some() });
-            state.peer = peer.as_ref().map(Arc::downgrade).unwrap_or_default();
             state.listener = listener;
+            let before = std::mem::replace(&mut state.peer, peer);
+            drop(state);
+            drop(before);
         }
     }
 
@@ -136,7 +171,13 @@ impl Ports {
         let over = state.over;
         if !over {
             let only = state.paths.iter().all(|a| a.handler != handler);
-            state.paths.push(Attachment { id, handler, path: path.clone(), heard: clock::elapsed() });
+            state.paths.push(Attachment {
+                id,
+                handler,
+                heard: clock::elapsed(),
+                outlet: path.outlet(),
+                path: path.clone(),
+            });
             state.port.path_opened(handler, only);
         }
         drop(state);
@@ -144,7 +185,7 @@ impl Ports {
         if over {
             path.close("the call has ended");
         }
-        Entrance { port: Arc::downgrade(port), id, handler, path }
+        Entrance { port: Arc::downgrade(port), id, handler }
     }
 
     /// Sends the acks that no media took along; runs until it is aborted.
@@ -161,13 +202,22 @@ impl Ports {
     }
 }
 
+impl Drop for Ports {
+    /// Legs that no call ended know each other still.
+    fn drop(&mut self) {
+        for port in write(&self.legs).values() {
+            let peer = lock(&port.state).peer.take();
+            drop(peer);
+        }
+    }
+}
+
 /// What came in on one path.
 #[derive(Clone)]
 pub struct Entrance {
     port: Weak<LegPort>,
     id: u64,
     handler: HandlerKey,
-    path: Arc<dyn MediaPath>,
 }
 
 impl std::fmt::Debug for Entrance {
@@ -179,37 +229,19 @@ impl std::fmt::Debug for Entrance {
 impl Entrance {
     /// A chunk came. False: the leg is gone.
     pub fn arrived(&self, bytes: &[u8]) -> bool {
-        let Some(port) = self.port.upgrade() else { return false };
-        let now = clock::elapsed();
-        let mut reply = BytesMut::new();
-        let mut state = lock(&port.state);
-        // What comes on a path that another took the place of belongs to a numbering that may be over.
-        let Some(attachment) = state.paths.iter_mut().find(|a| a.id == self.id) else { return !state.over };
-        attachment.heard = now;
-        let arrival = state.port.arrived(now, self.handler, bytes, &mut reply);
-        let peer = match &arrival {
-            Arrival::Media(_) => state.peer.upgrade(),
-            Arrival::Done | Arrival::Reply => None,
-        };
-        port.note_acks(&state);
-        drop(state);
-        match (arrival, peer) {
-            (Arrival::Reply, _) => {
-                self.path.send(&reply);
-            }
-            (Arrival::Media(media), Some(peer)) => {
-                peer.deliver(now, Origin { leg: port.leg, handler: self.handler }, &media, &port);
-            }
-            _ => {}
-        }
-        true
+        self.port.upgrade().is_some_and(|port| port.arrived(self.id, bytes))
     }
 
     /// The path is gone.
     pub fn closed(&self) {
         if let Some(port) = self.port.upgrade() {
-            lock(&port.state).paths.retain(|a| a.id != self.id);
+            port.closed(self.id);
         }
+    }
+
+    /// The path's name at its port: see [`LegPort::arrived`].
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The acks of what this device sent, due or not: a byway's answer carries them.
@@ -241,8 +273,50 @@ impl State {
 }
 
 impl LegPort {
+    /// A chunk came on a path. False: the leg is gone.
+    pub fn arrived(&self, path: u64, bytes: &[u8]) -> bool {
+        let now = clock::elapsed();
+        let mut reply = BytesMut::new();
+        let mut state = lock(&self.state);
+        state.port.expect_arrival();
+        if let Some(peer) = &state.peer {
+            peer.expect();
+        }
+        // What comes on a path that another took the place of belongs to a numbering that may be over.
+        let Some(attachment) = state.paths.iter_mut().find(|a| a.id == path) else { return !state.over };
+        attachment.heard = now;
+        let handler = attachment.handler;
+        match state.port.arrived(now, handler, bytes, &mut reply) {
+            Arrival::Media(media) => {
+                let peer = state.peer.clone();
+                self.note_acks(&state);
+                drop(state);
+                if let Some(peer) = peer {
+                    peer.deliver(now, Origin { leg: self.leg, handler }, &media, self);
+                }
+            }
+            Arrival::Reply => {
+                if let Some(attachment) = state.paths.iter().find(|a| a.id == path) {
+                    attachment.send(&reply);
+                }
+            }
+            Arrival::Done => self.note_acks(&state),
+        }
+        true
+    }
+
+    /// Reads what the next chunk will want first, so that it is on its way from memory.
+    pub fn expect(&self) {
+        std::hint::black_box(self.ack_due.load(Ordering::Relaxed));
+    }
+
+    /// A path is gone.
+    pub fn closed(&self, path: u64) {
+        lock(&self.state).paths.retain(|a| a.id != path);
+    }
+
     /// Media from the other leg.
-    fn deliver(self: &Arc<Self>, now: Duration, origin: Origin, media: &Relayed<'_>, from: &Arc<Self>) {
+    fn deliver(&self, now: Duration, origin: Origin, media: &Relayed<'_>, from: &Self) {
         let mut state = lock(&self.state);
         // wire §4 `dtmf`: where this leg's directives list no telephone-event, a digit goes as an event.
         if media.chunk.payload_type == u64::from(PayloadType::TELEPHONE_EVENT.0)
@@ -254,19 +328,26 @@ impl LegPort {
             }
             return;
         }
-        let mut out = std::mem::take(&mut state.scratch);
-        out.clear();
-        if let Some(verbatim) = state.port.departs(now, origin, media, &mut out) {
-            state.send(self, now, if verbatim { media.bytes } else { &out });
+        state.port.expect_departure(media.seq);
+        let State { port, scratch, .. } = &mut *state;
+        match port.departs(now, origin, media, scratch) {
+            Some(true) => state.send(self, now, media.bytes),
+            Some(false) => {
+                let out = std::mem::take(&mut state.scratch);
+                state.send(self, now, &out);
+                state.scratch = out;
+            }
+            None => {}
         }
-        state.scratch = out;
     }
 
     fn over(&self) {
         let mut state = lock(&self.state);
         let paths = std::mem::take(&mut state.paths);
-        (state.over, state.peer) = (true, Weak::new());
+        state.over = true;
+        let peer = state.peer.take();
         drop(state);
+        drop(peer);
         self.ack_due.store(NEVER, Ordering::Relaxed);
         paths.iter().for_each(|a| a.path.close("the call has ended"));
     }
@@ -356,14 +437,14 @@ impl LegPort {
 }
 
 impl State {
-    fn send(&mut self, own: &Arc<LegPort>, now: Duration, chunk: &[u8]) {
+    fn send(&mut self, own: &LegPort, now: Duration, chunk: &[u8]) {
         self.departed = now;
         let (mut some, mut sent) = (false, false);
         for at in 0..self.paths.len() {
             let one = &self.paths[at];
             if self.is_outlet(now, one) {
                 some = true;
-                sent |= one.path.send(chunk);
+                sent |= one.send(chunk);
                 let handler = one.handler;
                 // wire §5 "Ack": every 100 ms while media flows, alone or beside media.
                 if own.has_acks(now) {
@@ -385,11 +466,11 @@ impl State {
 
     /// Sends a device the acks that are due, on the path that it was last heard on.
     fn acknowledge(&mut self, now: Duration, handler: HandlerKey) {
-        let Self { port, paths, .. } = self;
+        let Self { port, paths, scratch, .. } = self;
         let newest = paths.iter().filter(|a| a.handler == handler).max_by_key(|a| a.heard);
-        port.acks(now, handler, |ack| {
+        port.acks(now, handler, scratch, |ack| {
             if let Some(path) = newest {
-                path.path.send(ack);
+                path.send(ack);
             }
         });
     }

@@ -233,7 +233,7 @@ impl H3Client {
         }
         refused.0 = None;
         let (session, closing) = Session::new(hub.clone(), id);
-        hub.register(id, sink);
+        hub.register(id, sink.into());
         if !hub.spawn(drive(session.clone(), stream, closing)) {
             hub.end(id);
             return Err(ClientError::BadRequest("too many sessions on this connection"));

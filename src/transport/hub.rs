@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
+use smallvec::SmallVec;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::burst;
 use super::outbox::Outbox;
-use super::session::SessionSink;
+use super::session::Ear;
 use super::settings::PeerSettings;
 use super::streams::code;
 use super::{Limits, lock, varint};
@@ -21,6 +24,9 @@ use crate::clock;
 
 /// Sessions that ended lately: their stragglers are not kept as early arrivals.
 const REMEMBERED_ENDS: usize = 64;
+
+/// Datagrams that a reader takes before it lets what they caused go out.
+const MAX_BURST: usize = 64;
 
 /// Bytes kept for sessions that have not come, per connection.
 const MAX_EARLY_BYTES: usize = 256 * 1024;
@@ -79,9 +85,12 @@ impl Arrival {
     }
 }
 
+/// Who hears which session. Shared, so that a reader has it without the table's lock; it is copied if it changes meanwhile.
+type Ears = Arc<HashMap<u64, Ear, BuildHasherDefault<IdHasher>>>;
+
 #[derive(Default)]
 struct Table {
-    sinks: HashMap<u64, Arc<dyn SessionSink>, BuildHasherDefault<IdHasher>>,
+    ears: Ears,
     early: VecDeque<(Instant, u64, Arrival)>,
     ended: VecDeque<u64>,
     down: bool,
@@ -106,8 +115,9 @@ impl Hasher for IdHasher {
     }
 }
 
-/// One per connection, in either role.
-pub(super) struct Hub {
+/// What the WebTransport sessions of one connection share, in either role.
+pub struct Hub {
+    pub(super) own: Weak<Hub>,
     conn: quinn::Connection,
     limits: Arc<Limits>,
     peer: watch::Receiver<Option<PeerSettings>>,
@@ -127,7 +137,8 @@ impl Hub {
         peer: watch::Receiver<Option<PeerSettings>>,
     ) -> Arc<Self> {
         let outbox = Outbox::new(conn.clone(), limits.datagram_send_buffer, limits.datagram_lifetime);
-        Arc::new(Self {
+        Arc::new_cyclic(|own| Self {
+            own: own.clone(),
             conn,
             limits,
             peer,
@@ -183,26 +194,43 @@ impl Hub {
     pub(super) async fn read_datagrams(&self) {
         // Should a sink panic, the sessions would go deaf: they end instead.
         let _reading = Reading(self);
-        while let Ok(datagram) = self.conn.read_datagram().await {
-            self.datagram(datagram);
+        while let Ok(first) = self.conn.read_datagram().await {
+            burst::gather(|| {
+                let rest = std::iter::from_fn(|| self.conn.read_datagram().now_or_never()?.ok());
+                self.datagrams(std::iter::once(first).chain(rest).take(MAX_BURST));
+            });
         }
     }
 
-    fn datagram(&self, mut datagram: Bytes) {
+    fn datagrams(&self, all: impl Iterator<Item = Bytes>) {
+        let ears = lock(&self.table).ears.clone();
+        let all = all.filter_map(|datagram| self.session_of(datagram));
+        let all: SmallVec<[_; 16]> =
+            all.map(|(session, payload)| (session, ears.get(&session), payload)).collect();
+        all.iter().filter_map(|(_, ear, _)| *ear).for_each(|ear| ear.sink.expect());
+        for (session, ear, payload) in all {
+            match ear {
+                Some(ear) => hand_over(ear, Arrival::Datagram(payload)),
+                None => self.deliver(session, Arrival::Datagram(payload)),
+            }
+        }
+    }
+
+    fn session_of(&self, mut datagram: Bytes) -> Option<(u64, Bytes)> {
         let mut rest = &datagram[..];
         // RFC 9297 §2.1: a quarter stream id above 2^60 - 1 names no stream.
         let Some(quarter) = varint::get(&mut rest).filter(|quarter| *quarter <= varint::MAX / 4) else {
             self.counters.count(&self.counters.garbage);
-            return;
+            return None;
         };
         let used = datagram.len() - rest.len();
         datagram.advance(used);
-        self.deliver(quarter * 4, Arrival::Datagram(datagram));
+        Some((quarter * 4, datagram))
     }
 
     /// Reads one incoming WebTransport stream to its end, of which `head` was read already.
-    pub(super) fn stream(self: &Arc<Self>, session: u64, recv: quinn::RecvStream, head: Bytes) {
-        let hub = Arc::downgrade(self);
+    pub(super) fn stream(&self, session: u64, recv: quinn::RecvStream, head: Bytes) {
+        let hub = self.own.clone();
         let (limit, patience) = (self.limits.max_stream_body, self.limits.header_timeout);
         let reading = async move {
             let refused = |hub: Weak<Self>| {
@@ -227,11 +255,11 @@ impl Hub {
 
     fn deliver(&self, session: u64, arrival: Arrival) {
         let mut table = lock(&self.table);
-        let Some(sink) = table.sinks.get(&session).cloned() else {
+        let Some(ear) = table.ears.get(&session).cloned() else {
             return self.keep_early(&mut table, session, arrival);
         };
         drop(table);
-        hand_over(&*sink, arrival);
+        hand_over(&ear, arrival);
     }
 
     /// draft-ietf-webtrans-http3 §4.6: what outruns its CONNECT is buffered, within limits.
@@ -255,66 +283,66 @@ impl Hub {
     }
 
     /// Opens a session and delivers what came early. On a lost connection the sink hears its end at once.
-    pub(super) fn register(&self, session: u64, sink: Arc<dyn SessionSink>) {
+    pub(super) fn register(&self, session: u64, ear: Ear) {
         let early: VecDeque<(Instant, u64, Arrival)> = {
             let mut table = lock(&self.table);
             if table.down {
                 drop(table);
-                sink.on_closed();
+                ear.sink.on_closed(ear.token);
                 return;
             }
             self.forget_expired(&mut table, clock::instant());
-            table.sinks.insert(session, Arc::clone(&sink));
-            self.open.store(table.sinks.len(), Ordering::Relaxed);
+            Arc::make_mut(&mut table.ears).insert(session, ear.clone());
+            self.open.store(table.ears.len(), Ordering::Relaxed);
             let all = std::mem::take(&mut table.early);
             let (ours, others) = all.into_iter().partition(|(_, id, _)| *id == session);
             table.early = others;
             ours
         };
         for (_, _, arrival) in early {
-            hand_over(&*sink, arrival);
+            hand_over(&ear, arrival);
         }
     }
 
     /// Ends a session, or a CONNECT that was refused; the sink hears it once.
     pub(super) fn end(&self, session: u64) {
-        let sink = {
+        let ear = {
             let mut table = lock(&self.table);
             table.early.retain(|(_, id, _)| *id != session);
             if table.ended.len() >= REMEMBERED_ENDS {
                 table.ended.pop_front();
             }
             table.ended.push_back(session);
-            let sink = table.sinks.remove(&session);
-            self.open.store(table.sinks.len(), Ordering::Relaxed);
-            sink
+            let ear = Arc::make_mut(&mut table.ears).remove(&session);
+            self.open.store(table.ears.len(), Ordering::Relaxed);
+            ear
         };
-        if let Some(sink) = sink {
-            sink.on_closed();
+        if let Some(ear) = ear {
+            ear.sink.on_closed(ear.token);
         }
     }
 
     /// The connection is gone: every session ends, every task too.
     pub(super) fn shut_down(&self) {
-        let sinks = {
+        let ears = {
             let mut table = lock(&self.table);
             table.down = true;
             table.early.clear();
             self.open.store(0, Ordering::Relaxed);
-            std::mem::take(&mut table.sinks)
+            std::mem::take(&mut table.ears)
         };
-        for sink in sinks.into_values() {
-            sink.on_closed();
+        for ear in ears.values() {
+            ear.sink.on_closed(ear.token);
         }
         self.outbox.clear();
         lock(&self.tasks).abort_all();
     }
 }
 
-fn hand_over(sink: &dyn SessionSink, arrival: Arrival) {
+fn hand_over(ear: &Ear, arrival: Arrival) {
     match arrival {
-        Arrival::Datagram(payload) => sink.on_datagram(payload),
-        Arrival::Stream(body) => sink.on_stream(body),
+        Arrival::Datagram(payload) => ear.sink.on_datagram(ear.token, payload),
+        Arrival::Stream(body) => ear.sink.on_stream(ear.token, body),
     }
 }
 

@@ -12,13 +12,15 @@
 //!
 //! Underneath: `shim` is the QUIC transport that the `h3` crate sees and takes WebTransport streams out,
 //! `streams` its two halves, `settings` the SETTINGS both ways, `hub` what belongs to no single session of a
-//! connection, `outbox` the datagrams that wait for room, `capsule` what a CONNECT stream carries, `body` what a request or response brings in.
+//! connection, `burst` and `outbox` the
+//! datagrams that go out, `capsule` what a CONNECT stream carries, `body` what a request or response brings in.
 
 mod body;
+mod burst;
 mod capsule;
 pub mod client;
 pub mod h3;
-mod hub;
+pub mod hub;
 mod outbox;
 pub mod quic;
 pub mod session;

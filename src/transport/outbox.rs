@@ -2,19 +2,20 @@
 //! speech that waited there is noise. The rest waits here until its deadline.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::burst;
 use super::hub::Hub;
 use super::lock;
 use super::session::Sent;
 use crate::clock;
 
-/// Datagrams are carved from blocks of this size.
-const BLOCK: usize = 32 * 1024;
+/// Datagrams are carved from blocks of this size: small enough to stay in the processor's cache from one to the next.
+const BLOCK: usize = 8 * 1024;
 /// Room for the largest datagram; a block with less left is replaced.
 const MAX_DATAGRAM: usize = 1_500;
 /// What quinn adds to a datagram's length when it counts its buffer.
@@ -40,6 +41,8 @@ struct Desk {
     block: BytesMut,
     /// Bytes that quinn may be handed before it is asked again whether it has room.
     credit: usize,
+    /// The largest datagram of the path when it was asked.
+    largest: usize,
 }
 
 impl Outbox {
@@ -54,8 +57,14 @@ impl Outbox {
         }
     }
 
-    /// Makes a datagram, whose memory comes from the connection's block; true if quinn may have it now.
-    fn carve(&self, prefix: &[u8], write: impl FnOnce(&mut BytesMut), sessions: usize) -> (Bytes, bool) {
+    /// Makes a datagram, whose memory comes from the connection's block; whether quinn may have it now, and whether it is
+    /// known to take one of this size.
+    fn carve(
+        &self,
+        prefix: &[u8],
+        write: impl FnOnce(&mut BytesMut),
+        sessions: usize,
+    ) -> (Bytes, bool, bool) {
         let mut desk = lock(&self.desk);
         if desk.block.capacity() < MAX_DATAGRAM {
             desk.block.reserve(BLOCK);
@@ -64,7 +73,8 @@ impl Outbox {
         write(&mut desk.block);
         let datagram = desk.block.split().freeze();
         let now = !self.busy.load(Ordering::Acquire) && self.has_room(&mut desk, datagram.len(), sessions);
-        (datagram, now)
+        let fits = datagram.len() <= desk.largest;
+        (datagram, now, fits)
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -84,6 +94,7 @@ impl Outbox {
             return true;
         }
         let space = self.conn.datagram_send_buffer_space();
+        desk.largest = self.conn.max_datagram_size().unwrap_or(0);
         let used = self.buffer.saturating_sub(space).saturating_sub(QUINN_OVERHEAD);
         let most = 3 * size * sessions.max(1);
         let room = space >= len && used <= most;
@@ -103,10 +114,22 @@ impl Outbox {
 }
 
 impl Hub {
+    /// Gives QUIC a datagram for which there is room.
+    pub(super) fn hand_over(&self, datagram: Bytes) -> Sent {
+        self.outbox.hand_over(datagram)
+    }
+
     /// Sends a datagram now, or soon, or never: `prefix`, and what `write` appends.
-    pub(super) fn send_datagram(self: &Arc<Self>, prefix: &[u8], write: impl FnOnce(&mut BytesMut)) -> Sent {
+    pub(super) fn send_datagram(&self, prefix: &[u8], write: impl FnOnce(&mut BytesMut)) -> Sent {
         let outbox = &self.outbox;
-        let (datagram, now) = outbox.carve(prefix, write, self.open_sessions());
+        let (datagram, now, fits) = outbox.carve(prefix, write, self.open_sessions());
+        let datagram = match now && fits {
+            true => match burst::keep(self, datagram) {
+                Ok(()) => return Sent::Sent,
+                Err(datagram) => datagram,
+            },
+            false => datagram,
+        };
         if now {
             return outbox.hand_over(datagram);
         }
@@ -131,7 +154,7 @@ impl Hub {
             self.counters.count(&self.counters.late);
         }
         if !outbox.busy.swap(true, Ordering::AcqRel) {
-            let hub = Arc::downgrade(self);
+            let hub = self.own.clone();
             let flushing = async move {
                 while hub.upgrade().is_some_and(|hub| hub.flush()) {
                     tokio::time::sleep(TICK).await;

@@ -20,14 +20,41 @@ pub use super::capsule::CloseReason;
 /// How long the peer may take to end its side of a session that we closed.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Where a session's arrivals go. Called from the connection's reader: it must not block.
+/// Where sessions' arrivals go. Called from the connection's reader: it must not block. `token` is what the sink's owner
+/// named the session when it opened, see [`Ear`].
 pub trait SessionSink: Send + Sync {
+    /// Datagrams for it came, with some for others, and will be delivered one after another: it may read what it needs, so
+    /// that memory answers for all of them at once.
+    fn expect(&self) {}
     /// A datagram came.
-    fn on_datagram(&self, payload: Bytes);
+    fn on_datagram(&self, token: u64, payload: Bytes);
     /// A unidirectional stream came, whole.
-    fn on_stream(&self, body: Bytes);
+    fn on_stream(&self, token: u64, body: Bytes);
     /// The session ended; called once, last but for arrivals that are under way.
-    fn on_closed(&self);
+    fn on_closed(&self, token: u64);
+}
+
+/// Who hears a session. The token spares a sink that has several sessions an object for each, which every datagram would
+/// have to fetch from memory.
+#[derive(Clone)]
+pub struct Ear {
+    /// Hears it.
+    pub sink: Arc<dyn SessionSink>,
+    /// By what name.
+    pub token: u64,
+}
+
+impl<S: SessionSink + 'static> From<Arc<S>> for Ear {
+    /// A sink that has one session.
+    fn from(sink: Arc<S>) -> Self {
+        Self { sink, token: 0 }
+    }
+}
+
+impl From<Arc<dyn SessionSink>> for Ear {
+    fn from(sink: Arc<dyn SessionSink>) -> Self {
+        Self { sink, token: 0 }
+    }
 }
 
 /// What became of something to send.
@@ -79,25 +106,12 @@ impl Prefix {
     }
 }
 
-/// A session's way out for datagrams, without a pointer to follow: for who sends on hundreds of sessions in turn, none of
-/// which is in the processor's cache. It does not look whether the session has ended: that is for its owner to know.
-#[derive(Clone)]
-pub struct Outlet {
-    hub: Arc<Hub>,
-    prefix: Prefix,
-}
-
-impl Outlet {
-    /// Sends one datagram, whose payload is `parts` one after another.
-    pub fn send_datagram(&self, parts: &[&[u8]]) -> Sent {
-        let write = |out: &mut BytesMut| parts.iter().for_each(|part| out.extend_from_slice(part));
-        self.hub.send_datagram(self.prefix.as_slice(), write)
-    }
-}
-
-impl std::fmt::Debug for Outlet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Outlet").field(&self.prefix.as_slice()).finish()
+impl Hub {
+    /// Sends one datagram of a session of this connection. It does not look whether the session has ended: that is for its
+    /// owner to know. For who sends on hundreds of sessions in turn: the connection is in the processor's cache, the
+    /// [`Session`] is not.
+    pub fn send_on(&self, session: u64, payload: &[u8]) -> Sent {
+        self.send_datagram(Prefix::new(session).as_slice(), |out| out.extend_from_slice(payload))
     }
 }
 
@@ -121,9 +135,9 @@ impl Session {
         self.0.id
     }
 
-    /// Its way out, for as long as it is open.
-    pub fn outlet(&self) -> Outlet {
-        Outlet { hub: self.0.hub.clone(), prefix: self.0.prefix }
+    /// The connection that it is on.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.0.hub
     }
 
     /// Sends one datagram, whose payload is `parts` one after another.

@@ -7,9 +7,9 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 use super::lock;
-use super::session::{Session, SessionSink};
+use super::session::{Ear, Session};
 
-type Make = Box<dyn FnOnce(Session) -> Arc<dyn SessionSink> + Send>;
+type Make = Box<dyn FnOnce(Session) -> Ear + Send>;
 
 /// Request extension of an extended CONNECT for WebTransport; also an extractor, 400 where it is missing.
 #[derive(Clone, Default)]
@@ -23,8 +23,8 @@ impl std::fmt::Debug for WebTransportUpgrade {
 
 impl WebTransportUpgrade {
     /// Accepts the session, if the handler's response is a 2xx: `make` is called with it once that is sent.
-    pub fn on_upgrade(&self, make: impl FnOnce(Session) -> Arc<dyn SessionSink> + Send + 'static) {
-        *lock(&self.0) = Some(Box::new(make));
+    pub fn on_upgrade<E: Into<Ear>>(&self, make: impl FnOnce(Session) -> E + Send + 'static) {
+        *lock(&self.0) = Some(Box::new(move |session| make(session).into()));
     }
 
     pub(super) fn take(&self) -> Option<Make> {

@@ -98,7 +98,7 @@ impl End {
 struct Inlet(Arc<End>);
 
 impl SessionSink for Inlet {
-    fn on_datagram(&self, payload: Bytes) {
+    fn on_datagram(&self, _: u64, payload: Bytes) {
         let end = &self.0;
         let now = ript::clock::elapsed();
         let Ok(chunk) = Chunk::parse(&payload) else {
@@ -132,11 +132,11 @@ impl SessionSink for Inlet {
         }
     }
 
-    fn on_stream(&self, body: Bytes) {
-        self.on_datagram(body);
+    fn on_stream(&self, _: u64, body: Bytes) {
+        self.on_datagram(0, body);
     }
 
-    fn on_closed(&self) {}
+    fn on_closed(&self, _: u64) {}
 }
 
 /// Calls that stand, with media open on both sides.

@@ -28,15 +28,15 @@ pub enum Came {
 struct Inbox(mpsc::UnboundedSender<Came>);
 
 impl SessionSink for Inbox {
-    fn on_datagram(&self, payload: Bytes) {
+    fn on_datagram(&self, _: u64, payload: Bytes) {
         let _ = self.0.send(Came::Datagram(payload));
     }
 
-    fn on_stream(&self, body: Bytes) {
+    fn on_stream(&self, _: u64, body: Bytes) {
         let _ = self.0.send(Came::Stream(body));
     }
 
-    fn on_closed(&self) {
+    fn on_closed(&self, _: u64) {
         let _ = self.0.send(Came::Closed);
     }
 }
@@ -103,7 +103,7 @@ impl Media {
 
     pub fn acknowledge_runs(&self, newest: u64, runs: Vec<u64>) {
         let mut out = BytesMut::new();
-        Ack { source: 1, sink: 1, newest, delay_ms: 0, runs }.encode(&mut out);
+        Ack { source: 1, sink: 1, newest, delay_ms: 0, runs: runs.into() }.encode(&mut out);
         self.send(&out);
     }
 

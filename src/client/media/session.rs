@@ -73,15 +73,15 @@ impl Sink {
 }
 
 impl SessionSink for Sink {
-    fn on_datagram(&self, payload: Bytes) {
+    fn on_datagram(&self, _: u64, payload: Bytes) {
         self.chunk(&payload);
     }
 
-    fn on_stream(&self, body: Bytes) {
+    fn on_stream(&self, _: u64, body: Bytes) {
         self.chunk(&body);
     }
 
-    fn on_closed(&self) {
+    fn on_closed(&self, _: u64) {
         if let Some(shared) = self.0.upgrade() {
             shared.wake.notify_one();
         }

@@ -44,7 +44,7 @@ fn control(put: impl FnOnce(&mut BytesMut)) -> Bytes {
 }
 
 fn ack(newest: u64, runs: &[u64]) -> Bytes {
-    control(|out| Ack { source: 1, sink: 1, newest, delay_ms: 0, runs: runs.to_vec() }.encode(out))
+    control(|out| Ack { source: 1, sink: 1, newest, delay_ms: 0, runs: runs.into() }.encode(out))
 }
 
 /// Two legs in virtual time: what the one's device sends, as the other's gets it.
@@ -245,13 +245,15 @@ fn acks_come_every_100_ms_with_what_is_missing() {
     for n in (0..30u64).filter(|n| ![7, 8, 20].contains(n)) {
         let now = ms(1000 + n * 20);
         port.arrived(now, PHONE, &chunk(n, n * 20, true), &mut BytesMut::new());
-        port.acks(now, OTHER, |_| panic!("nothing came from it"));
-        port.acks(now, PHONE, |ack| acks.push((n, Ack::parse(Chunk::parse(ack).unwrap().package).unwrap())));
+        port.acks(now, OTHER, &mut BytesMut::new(), |_| panic!("nothing came from it"));
+        port.acks(now, PHONE, &mut BytesMut::new(), |ack| {
+            acks.push((n, Ack::parse(Chunk::parse(ack).unwrap().package).unwrap()))
+        });
     }
     let at: Vec<_> = acks.iter().map(|(at, _)| *at).collect();
     assert_eq!(at, [0, 5, 10, 15, 21, 26]);
-    assert_eq!(acks[2].1.runs, [2, 2, 7]);
-    assert_eq!(acks[5].1.runs, [6, 1, 11, 2, 7]);
+    assert_eq!(acks[2].1.runs[..], [2, 2, 7]);
+    assert_eq!(acks[5].1.runs[..], [6, 1, 11, 2, 7]);
     assert!(acks.iter().all(|(at, ack)| ack.newest == *at && ack.delay_ms == 0));
     port.acks_now(ms(2000), PHONE, |ack| {
         acks.push((0, Ack::parse(Chunk::parse(ack).unwrap().package).unwrap()))
@@ -277,7 +279,7 @@ fn before_anybody_hears_media_is_acknowledged_and_dropped() {
     port.plan(ms(0), Plan { heard: false, ..plan(None) });
     assert_eq!(port.arrived(ms(1), PHONE, &chunk(0, 0, true), &mut BytesMut::new()), Arrival::Done);
     let mut acks = 0;
-    port.acks(ms(1), PHONE, |_| acks += 1);
+    port.acks(ms(1), PHONE, &mut BytesMut::new(), |_| acks += 1);
     assert_eq!((acks, port.drops().unheard), (1, 1));
     // Early media: from the branch that said progress only.
     port.plan(ms(2), plan(Some(TABLET)));

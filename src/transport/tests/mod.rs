@@ -67,15 +67,15 @@ enum Heard {
 struct Teller(mpsc::UnboundedSender<Heard>);
 
 impl SessionSink for Teller {
-    fn on_datagram(&self, payload: Bytes) {
+    fn on_datagram(&self, _: u64, payload: Bytes) {
         let _ = self.0.send(Heard::Datagram(payload));
     }
 
-    fn on_stream(&self, body: Bytes) {
+    fn on_stream(&self, _: u64, body: Bytes) {
         let _ = self.0.send(Heard::Stream(body));
     }
 
-    fn on_closed(&self) {
+    fn on_closed(&self, _: u64) {
         let _ = self.0.send(Heard::Closed);
     }
 }
@@ -93,18 +93,18 @@ struct Echo {
 }
 
 impl SessionSink for Echo {
-    fn on_datagram(&self, payload: Bytes) {
+    fn on_datagram(&self, _: u64, payload: Bytes) {
         if payload == "close me" {
             return self.session.close(42, "as you wish");
         }
         self.session.send_datagram(&[self.name.as_bytes(), b":", &payload]);
     }
 
-    fn on_stream(&self, body: Bytes) {
+    fn on_stream(&self, _: u64, body: Bytes) {
         self.session.send_stream(body, crate::clock::instant() + PATIENCE);
     }
 
-    fn on_closed(&self) {
+    fn on_closed(&self, _: u64) {
         let _ = self.closed.send((self.name.clone(), self.session.clone()));
     }
 }

@@ -221,11 +221,11 @@ async fn another_server_with_the_same_key_ends_a_lost_connection_at_once() {
 async fn a_sink_that_panics_ends_its_connection() {
     struct Panics;
     impl SessionSink for Panics {
-        fn on_datagram(&self, _: Bytes) {
+        fn on_datagram(&self, _: u64, _: Bytes) {
             panic!("on purpose");
         }
-        fn on_stream(&self, _: Bytes) {}
-        fn on_closed(&self) {}
+        fn on_stream(&self, _: u64, _: Bytes) {}
+        fn on_closed(&self, _: u64) {}
     }
     let world = World::new();
     let client = world.connect().await;
