@@ -52,7 +52,12 @@ pub fn bare() {
         );
         let tls = tls::quic_server(keys.expect("keys")).expect("TLS");
         let settings = quic::QuicServerSettings::new(tls, [7; 32]);
-        let endpoint = settings.bind(&[([127, 0, 0, 1], 0).into()]).expect("a UDP port").remove(0);
+        let socket = quic::udp_socket(([127, 0, 0, 1], 0).into()).expect("a UDP port");
+        let config = settings.server_config().expect("a configuration");
+        // quinn as it comes: on the runtime's threads.
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(config), socket, runtime)
+            .expect("an endpoint");
         let port = endpoint.local_addr().expect("an address").port();
         let table = Arc::new(Table::default());
         tokio::spawn(async move {

@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use super::body::{RequestBody, strip_connection_fields};
 use super::hub::{Hub, HubGuard};
+use super::plane;
 use super::session::{Session, drive};
 use super::shim::{Extra, Extras, Shim};
 use super::streams::{Bidi, SendHalf, code};
@@ -127,10 +128,10 @@ pub async fn serve_connection(
     let (tell, peer) = watch::channel(None);
     let hub = Hub::new(conn.clone(), limits.clone(), peer);
     let _ends = HubGuard(hub.clone());
-    let _reader = Owned::spawn({
+    let _reader = Owned(plane::spawn({
         let hub = hub.clone();
         async move { hub.read_datagrams().await }
-    });
+    }));
     let extras = Extras::default();
     let shim = Shim::new(hub.clone(), tell, Some(extras.clone()));
     let mut h3 = ::h3::server::builder()

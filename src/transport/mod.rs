@@ -22,6 +22,7 @@ pub mod client;
 pub mod h3;
 pub mod hub;
 mod outbox;
+mod plane;
 pub mod quic;
 pub mod session;
 mod settings;

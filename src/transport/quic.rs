@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, Runtime, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{hkdf, hmac};
 
 use super::TransportError;
+use super::plane::Plane;
 
 /// quinn's default would hold three minutes of speech.
 pub(super) const DATAGRAM_SEND_BUFFER: usize = 64 * 1024;
@@ -114,19 +115,26 @@ impl ConnectionIdGenerator for RandomIds {
     }
 }
 
+/// A UDP socket whose receive buffer outlasts a busy moment.
+pub fn udp_socket(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    // The system gives as much of it as it allows.
+    if let Err(error) = socket2::SockRef::from(&socket).set_recv_buffer_size(SOCKET_BUFFER) {
+        tracing::debug!(%error, "a UDP socket keeps its usual receive buffer");
+    }
+    Ok(socket)
+}
+
 fn endpoint(
     address: SocketAddr,
     config: EndpointConfig,
     server: Option<ServerConfig>,
 ) -> Result<Endpoint, TransportError> {
     let open = || {
-        let socket = UdpSocket::bind(address)?;
-        let sized = socket2::SockRef::from(&socket);
-        // The system gives as much of it as it allows.
-        if let Err(error) = sized.set_recv_buffer_size(SOCKET_BUFFER) {
-            tracing::debug!(%error, "a UDP socket keeps its usual receive buffer");
-        }
-        Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
+        let socket = udp_socket(address)?;
+        let runtime: Arc<dyn Runtime> =
+            if server.is_some() { Arc::new(Plane) } else { Arc::new(TokioRuntime) };
+        Endpoint::new(config, server, socket, runtime)
     };
     open().map_err(|source| TransportError::Io { what: format!("udp {address}"), source })
 }
