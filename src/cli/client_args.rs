@@ -28,6 +28,9 @@ pub struct ServerArgs {
     /// PEM of the key that signs our calls (PASSporTs).
     #[arg(long, env = "RIPT_PASSPORT_KEY", value_name = "FILE")]
     pub passport_key: Option<PathBuf>,
+    /// PEM of that key's certificates, leaf first (RFC 8226), for servers that don't know the key.
+    #[arg(long, env = "RIPT_PASSPORT_CHAIN", value_name = "FILE", requires = "passport_key")]
+    pub passport_chain: Option<PathBuf>,
     /// The folder of `ript serve --dev`: takes ca.pem and passport-key.pem from there.
     #[arg(long, env = "RIPT_DEV", value_name = "DIR")]
     pub dev: Option<PathBuf>,
@@ -45,6 +48,11 @@ impl ServerArgs {
         }
         if let Some(pem) = self.file(self.passport_key.as_deref(), "passport-key.pem")? {
             builder = builder.passport_key(pem);
+        }
+        if let Some(path) = &self.passport_chain {
+            let pem = std::fs::read(path)
+                .map_err(|error| Failure::new(format!("{}: {error}", path.display()), "check the path"))?;
+            builder = builder.passport_chain(pem);
         }
         builder.connect().await.map_err(explain)
     }

@@ -9,6 +9,7 @@ use super::task::lock;
 use super::uri::Origin;
 use crate::clock;
 use crate::identity::canonical::Identity;
+use crate::identity::certificate::{self, Chain};
 use crate::identity::jwk::SigningKey;
 use crate::identity::passport::{Passport, Ppt};
 use crate::protocol::number::Number;
@@ -22,6 +23,7 @@ pub struct Builder {
     token: Option<String>,
     roots: Option<Vec<u8>>,
     passport_key: Option<String>,
+    passport_chain: Option<Vec<u8>>,
 }
 
 impl Builder {
@@ -46,6 +48,14 @@ impl Builder {
         self
     }
 
+    /// The certificates of that key as PEM, leaf first (RFC 8226): who does not know the key verifies by them. A root
+    /// among them is left out.
+    #[must_use]
+    pub fn passport_chain(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.passport_chain = Some(pem.into());
+        self
+    }
+
     /// Connects; a failure is told at once, later losses are repaired silently.
     pub async fn connect(self) -> Result<Client, ClientError> {
         let origin = Origin::parse(&self.server)?;
@@ -56,9 +66,28 @@ impl Builder {
         let config = tls::quic_client(roots).map_err(|e| ClientError::input("TLS", e))?;
         let key = self.passport_key.as_deref().map(SigningKey::from_pem).transpose();
         let key = key.map_err(|error| ClientError::input("PASSporT key", error))?;
+        let chain = self.passport_chain.as_deref().map(read_chain).transpose()?.unwrap_or_default();
         let link = Link::connect(Dial::new(origin.clone(), config)).await?;
-        Ok(Client(Arc::new(Inner { origin, link, token: RwLock::new(self.token), key, skew: Mutex::new(0) })))
+        Ok(Client(Arc::new(Inner {
+            origin,
+            link,
+            token: RwLock::new(self.token),
+            key,
+            chain,
+            skew: Mutex::new(0),
+        })))
     }
+}
+
+fn read_chain(pem: &[u8]) -> Result<Vec<Vec<u8>>, ClientError> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let wrong = |why: &dyn std::fmt::Display| ClientError::input("PASSporT certificates", why);
+    let all = CertificateDer::pem_slice_iter(pem).map(|der| der.map(|der| der.to_vec()));
+    let mut all = all.collect::<Result<Vec<_>, _>>().map_err(|error| wrong(&error))?;
+    all.retain(|der| !certificate::is_self_issued(der));
+    Chain::new(all.clone()).map_err(|error| wrong(&error))?;
+    Ok(all)
 }
 
 fn read_roots(pem: &[u8]) -> Result<rustls::RootCertStore, ClientError> {
@@ -82,6 +111,8 @@ pub(super) struct Inner {
     pub(super) link: Link,
     token: RwLock<Option<String>>,
     key: Option<SigningKey>,
+    /// The key's certificates, DER, leaf first.
+    chain: Vec<Vec<u8>>,
     /// How far the server's clock is ahead of ours, ms.
     skew: Mutex<i64>,
 }
@@ -95,7 +126,7 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// A client of the server at this URL: `https://host:port`.
     pub fn builder(server: impl Into<String>) -> Builder {
-        Builder { server: server.into(), token: None, roots: None, passport_key: None }
+        Builder { server: server.into(), token: None, roots: None, passport_key: None, passport_chain: None }
     }
 
     /// Another token, from the next request on; calls go on.
@@ -147,7 +178,8 @@ impl Client {
             Identity::from_number(&text).ok_or_else(|| ClientError::input(text, "can't stand in a PASSporT"))
         };
         let now = clock::now().as_millis().saturating_add_signed(*lock(&self.0.skew));
-        Passport::sign(key, &identity(from)?, &identity(to)?, &Ppt::Base, Timestamp::from_millis(now))
+        let now = Timestamp::from_millis(now);
+        Passport::sign_with(key, &self.0.chain, &identity(from)?, &identity(to)?, &Ppt::Base, now)
             .map_err(|error| ClientError::input("PASSporT key", error))
     }
 

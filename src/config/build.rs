@@ -9,6 +9,7 @@ use super::section::{Section, resolve};
 use super::tree::Table;
 use super::{Config, DEFAULT_DATA, TlsFiles};
 use crate::call::Timing;
+use crate::identity::certificate::Anchors;
 use crate::identity::jwk::{Jwk, JwkSet};
 use crate::identity::passport::{PassportSigner, PassportTrust};
 use crate::identity::token::{IssuerPolicy, TokenPolicy};
@@ -136,9 +137,11 @@ fn tls(mut section: Section) -> Result<Option<TlsFiles>, ConfigError> {
 
 fn passports(mut section: Section) -> Result<PassportTrust, ConfigError> {
     let any = section.many("keys", FILES, keys)?.map(joined);
+    let anchors = section.many("anchors", "PEM files with the roots of STIR certificates", anchors)?;
     let signers = section.sections("signer")?;
     section.finish()?;
     let mut trust = any.map(PassportTrust::any_number).unwrap_or_default();
+    anchors.into_iter().flatten().for_each(|roots| trust.anchors.extend(roots));
     for mut signer in signers {
         let keys = signer.many("keys", FILES, keys)?.map(joined);
         let numbers = signer.many("numbers", PATTERNS, |text, _| pattern(text))?;
@@ -217,6 +220,12 @@ fn keys(path: &str, place: &Place) -> Result<Vec<Jwk>, String> {
         [] => Err("no key that is of use here: ES256, RS256, PS256 or EdDSA".to_owned()),
         keys => Ok(keys.to_vec()),
     }
+}
+
+/// Reads the roots of a file.
+fn anchors(path: &str, place: &Place) -> Result<Anchors, String> {
+    let text = std::fs::read_to_string(resolve(place, path)).map_err(|error| error.to_string())?;
+    Anchors::from_pem(&text).map_err(|_| "no certificates, or not only such".to_owned())
 }
 
 fn joined(keys: Vec<Vec<Jwk>>) -> JwkSet {

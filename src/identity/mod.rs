@@ -5,15 +5,18 @@
 //! | is this signature good, and by which key? | `jws`, `jwk` |
 //! | who sends this request, and what may they do? | `token` → `principal` |
 //! | who calls? | `passport`, over `canonical` identities; `replay` |
+//! | who may speak for a number? | `certificate`, with its `tn_auth_list` |
 //! | certificates for a machine that has none | `devca` |
 
 pub mod canonical;
+pub mod certificate;
 pub mod devca;
 pub mod jwk;
 pub mod jws;
 pub mod passport;
 pub mod principal;
 pub mod replay;
+pub mod tn_auth_list;
 pub mod token;
 
 mod der;

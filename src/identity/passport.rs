@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::canonical::Identity;
+use super::certificate::{Anchors, Chain, ChainError};
 use super::json;
 use super::jwk::{JwkSet, KeyError, SigningKey};
 use super::jws::{self, Algorithm, Compact, numeric_date};
@@ -27,6 +30,12 @@ pub enum PassportError {
     /// No trusted key made the signature.
     #[error("no trusted key made the PASSporT's signature")]
     Signature,
+    /// Its certificates lead to no trust anchor, or are not valid now.
+    #[error("the PASSporT's certificates lead to no trust anchor of this server, or are not valid now")]
+    Chain,
+    /// Its certificates lie elsewhere, and this server fetches none.
+    #[error("this server fetches no x5u: send the chain itself as x5c")]
+    X5u,
     /// The signer may not speak for the caller.
     #[error("the PASSporT's signer may not speak for its orig")]
     Orig,
@@ -50,6 +59,8 @@ impl PassportError {
         match self {
             Self::Form(_) => "passport-form",
             Self::Signature => "passport-signature",
+            Self::Chain => "passport-chain",
+            Self::X5u => "passport-x5u",
             Self::Orig => "passport-orig",
             Self::Dest => "passport-dest",
             Self::Stale => "passport-stale",
@@ -116,6 +127,8 @@ pub enum VerificationStatus {
 pub struct PassportTrust {
     /// The signers with configured keys.
     pub signers: Vec<PassportSigner>,
+    /// The roots whose certificates say who may speak for which number.
+    pub anchors: Anchors,
 }
 
 /// One signer: its keys, and the numbers that it may speak for.
@@ -130,7 +143,8 @@ pub struct PassportSigner {
 impl PassportTrust {
     /// Trusts these keys for every number.
     pub fn any_number(keys: JwkSet) -> Self {
-        Self { signers: vec![PassportSigner { keys, numbers: vec!["*".into()] }] }
+        let signers = vec![PassportSigner { keys, numbers: vec!["*".into()] }];
+        Self { signers, anchors: Anchors::default() }
     }
 }
 
@@ -138,6 +152,7 @@ impl PassportTrust {
 #[derive(Clone, Debug)]
 pub struct Passport {
     jws: Compact,
+    chain: Option<Chain>,
     orig: Identity,
     dest: Vec<Identity>,
     iat: u64,
@@ -170,7 +185,8 @@ impl Passport {
             // RFC 8225 8.1: a verifier that does not know the extension must not go by the rest.
             Some(_) => return Err(form("ppt is neither shaken nor div")),
         };
-        Ok(Self { jws, orig, dest, iat, ppt })
+        let chain = jws.header().x5c.as_deref().map(chain).transpose()?;
+        Ok(Self { jws, chain, orig, dest, iat, ppt })
     }
 
     /// The caller.
@@ -205,14 +221,14 @@ impl Passport {
         sha256(&[self.jws.signing_input().as_bytes(), b".", r].concat())
     }
 
-    /// Checks, in this order: signature, number covered, `dest`, `iat`. Replay is `ReplayGuard`'s, afterwards.
+    /// Checks, in this order: signature, chain, number covered, `dest`, `iat`. Replay is `ReplayGuard`'s, afterwards.
     pub fn check(
         &self,
         trust: &PassportTrust,
         destination: &Identity,
         now: Timestamp,
     ) -> Result<Verification, PassportError> {
-        self.check_signer(trust)?;
+        self.check_signer(trust, now)?;
         if !self.dest.contains(destination) {
             return Err(PassportError::Dest);
         }
@@ -226,9 +242,21 @@ impl Passport {
         Ok(Verification { status: VerificationStatus::Verified, attest, origid })
     }
 
-    /// Makes a PASSporT, in the canonical serialisation of RFC 8225 9.
+    /// Makes a PASSporT, in the canonical serialisation of RFC 8225 9, for a verifier that knows the key.
     pub fn sign(
         key: &SigningKey,
+        orig: &Identity,
+        dest: &Identity,
+        ppt: &Ppt,
+        now: Timestamp,
+    ) -> Result<String, KeyError> {
+        Self::sign_with(key, &[], orig, dest, ppt, now)
+    }
+
+    /// The same with the certificates of the key, DER, leaf first and without the root, for who knows that.
+    pub fn sign_with(
+        key: &SigningKey,
+        chain: &[Vec<u8>],
         orig: &Identity,
         dest: &Identity,
         ppt: &Ppt,
@@ -251,12 +279,14 @@ impl Passport {
                 Some("div")
             }
         };
-        jws::sign(key, &SignedHeader { alg: "ES256", kid: key.kid(), ppt, typ: "passport" }, &claims)
+        // RFC 7515 4.1.6: standard base64, not base64url.
+        let x5c = chain.iter().map(|der| STANDARD.encode(der)).collect();
+        jws::sign(key, &SignedHeader { alg: "ES256", kid: key.kid(), ppt, typ: "passport", x5c }, &claims)
     }
 
-    /// A signer must both have made the signature and cover `orig`. A certificate chain (`x5c`) checked
-    /// against an anchor, with its TNAuthList, is one more signer to look at here.
-    fn check_signer(&self, trust: &PassportTrust) -> Result<(), PassportError> {
+    /// A signer must both have made the signature and cover `orig`: one with a configured key, or else the certificates
+    /// that came along.
+    fn check_signer(&self, trust: &PassportTrust, now: Timestamp) -> Result<(), PassportError> {
         let mut signed = false;
         for signer in &trust.signers {
             if self.jws.verify(&signer.keys).is_ok() {
@@ -266,8 +296,33 @@ impl Passport {
                 }
             }
         }
-        Err(if signed { PassportError::Orig } else { PassportError::Signature })
+        match &self.chain {
+            Some(chain) => self.check_chain(chain, &trust.anchors, now),
+            None if signed => Err(PassportError::Orig),
+            None if self.jws.header().x5u.is_some() => Err(PassportError::X5u),
+            None => Err(PassportError::Signature),
+        }
     }
+
+    fn check_chain(&self, chain: &Chain, anchors: &Anchors, now: Timestamp) -> Result<(), PassportError> {
+        // The certificate names the key: what `kid` says of it is of no interest.
+        let (input, signature) = (self.jws.signing_input().as_bytes(), self.jws.signature());
+        if !chain.key().verifies(Algorithm::Es256, input, signature) {
+            return Err(PassportError::Signature);
+        }
+        chain.check(anchors, now).map_err(|_| PassportError::Chain)?;
+        if chain.covers(&self.orig) { Ok(()) } else { Err(PassportError::Orig) }
+    }
+}
+
+/// RFC 7515 4.1.6: DER in standard base64, leaf first.
+fn chain(x5c: &[String]) -> Result<Chain, PassportError> {
+    let form = |error: ChainError| match error {
+        ChainError::Key => PassportError::Form("the x5c leaf's key is not on P-256"),
+        _ => PassportError::Form("x5c is not 1 to 6 certificates in standard base64, leaf first"),
+    };
+    let decoded = x5c.iter().map(|der| STANDARD.decode(der)).collect::<Result<Vec<_>, _>>();
+    Chain::new(decoded.map_err(|_| form(ChainError::Form))?).map_err(form)
 }
 
 /// Members in lexicographic order (RFC 8225 9.1).
@@ -278,6 +333,8 @@ struct SignedHeader<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ppt: Option<&'static str>,
     typ: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    x5c: Vec<String>,
 }
 
 /// Members in lexicographic order (RFC 8225 9.1).

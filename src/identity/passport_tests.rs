@@ -76,6 +76,7 @@ fn a_passport_is_checked_in_the_order_of_the_profile() {
     };
     let only = |numbers: &str| PassportTrust {
         signers: vec![PassportSigner { keys: keys_of(&key), numbers: vec![numbers.into()] }],
+        ..PassportTrust::default()
     };
     let code = |passport: &Passport, trust: &PassportTrust, dest: &str| match passport.check(
         trust,
