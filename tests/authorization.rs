@@ -38,6 +38,7 @@ fn routes(call: &str, handler: &str) -> Vec<Route> {
         ("GET", handler.into(), "", Some("not-found")),
         ("PUT", handler.into(), device, Some("not-found")),
         ("DELETE", handler.into(), "", Some("not-found")),
+        ("POST", "providertgs/test/certs".into(), "x", Some("not-found")),
         ("GET", "providertgs/test/calls".into(), "", None),
         ("POST", "providertgs/test/calls".into(), "{}", None),
         ("GET", call.into(), "", Some("not-found")),

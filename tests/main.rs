@@ -11,6 +11,7 @@
 mod authorization;
 mod bad_input;
 mod calls;
+mod certs;
 mod client_calls;
 mod client_survives;
 mod common;

@@ -57,6 +57,8 @@ impl Args {
 pub struct Certificates {
     /// The CA's certificate, for clients to trust.
     pub ca: PathBuf,
+    /// The CA's key.
+    pub ca_key: PathBuf,
     /// When the CA ends, and with it, at the latest, the server's certificate.
     pub ca_ends: Timestamp,
     /// The server's certificate and key.
@@ -94,7 +96,7 @@ pub fn ensure(folder: &Path, names: &[&str], renew: bool, now: Timestamp) -> Res
     let digest = ring::digest::digest(&ring::digest::SHA256, &leaf);
     let mut leaf_sha256 = [0; 32];
     leaf_sha256.copy_from_slice(digest.as_ref());
-    Ok(Certificates { ca: ca_path, ca_ends: ca.not_after(), tls, leaf_sha256 })
+    Ok(Certificates { ca: ca_path, ca_key, ca_ends: ca.not_after(), tls, leaf_sha256 })
 }
 
 /// The CA of an earlier run. One that can't be read may be somebody's: it is never written over unasked.

@@ -25,13 +25,13 @@ pub struct ServerArgs {
     /// PEM of the CA that the server's certificate comes from, in place of the system's.
     #[arg(long, env = "RIPT_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// PEM of the key that signs our calls (PASSporTs).
+    /// PEM of the key that signs our calls (PASSporTs); without one, keys are made and enrolled at the server.
     #[arg(long, env = "RIPT_PASSPORT_KEY", value_name = "FILE")]
     pub passport_key: Option<PathBuf>,
     /// PEM of that key's certificates, leaf first (RFC 8226), for servers that don't know the key.
     #[arg(long, env = "RIPT_PASSPORT_CHAIN", value_name = "FILE", requires = "passport_key")]
     pub passport_chain: Option<PathBuf>,
-    /// The folder of `ript serve --dev`: takes ca.pem and passport-key.pem from there.
+    /// The folder of `ript serve --dev`: takes ca.pem from there.
     #[arg(long, env = "RIPT_DEV", value_name = "DIR")]
     pub dev: Option<PathBuf>,
 }
@@ -43,39 +43,36 @@ impl ServerArgs {
         if let Some(token) = &self.token {
             builder = builder.token(token.trim());
         }
-        if let Some(pem) = self.file(self.ca.as_deref(), "ca.pem")? {
+        if let Some(pem) = self.roots()? {
             builder = builder.roots(pem);
         }
-        if let Some(pem) = self.file(self.passport_key.as_deref(), "passport-key.pem")? {
-            builder = builder.passport_key(pem);
+        if let Some(path) = &self.passport_key {
+            builder = builder.passport_key(read(path, "check the path")?);
         }
         if let Some(path) = &self.passport_chain {
-            let pem = std::fs::read(path)
-                .map_err(|error| Failure::new(format!("{}: {error}", path.display()), "check the path"))?;
-            builder = builder.passport_chain(pem);
+            builder = builder.passport_chain(read(path, "check the path")?);
         }
         builder.connect().await.map_err(explain)
     }
 
-    /// A file by its own flag, or from the development folder, where it may be missing.
-    fn file(&self, path: Option<&Path>, name: &str) -> CliResult<Option<String>> {
-        let (path, needed) = match (path, &self.dev) {
-            (Some(path), _) => (path.to_owned(), true),
-            (None, Some(dir)) => (dir.join(name), name == "ca.pem"),
+    /// The CA by its own flag, or from the development folder.
+    fn roots(&self) -> CliResult<Option<String>> {
+        let path = match (&self.ca, &self.dev) {
+            (Some(path), _) => path.clone(),
+            (None, Some(dir)) => dir.join("ca.pem"),
             (None, None) => return Ok(None),
         };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !needed => Ok(None),
-            Err(error) => {
-                let hint = match (&self.dev, name) {
-                    (Some(_), "ca.pem") => "start the server with `ript serve --dev`, which writes it",
-                    _ => "check the path",
-                };
-                Err(Failure::new(format!("{}: {error}", path.display()), hint).into())
-            }
-        }
+        let hint = match (&self.ca, &self.dev) {
+            (None, Some(_)) => "start the server with `ript serve --dev`, which writes it",
+            _ => "check the path",
+        };
+        read(&path, hint).map(Some)
     }
+}
+
+fn read(path: &Path, hint: &'static str) -> CliResult<String> {
+    let failed = |error| Failure::new(format!("{}: {error}", path.display()), hint).into();
+    std::fs::read_to_string(path).map_err(failed)
 }
 
 /// A codec by name.
@@ -228,16 +225,13 @@ fn hint(error: &ClientError) -> &'static str {
         ClientError::Untrusted { .. } => {
             "pass --ca FILE with the server's CA, or --dev DIR of a development server"
         }
-        ClientError::Input { what, .. } if what == "PASSporT key" => {
-            "pass --passport-key FILE, or --dev DIR of a development server"
-        }
         ClientError::Refused(refusal) => match (refusal.code.as_str(), refusal.status) {
             (_, 401) => "get a token with `ript token`, and pass it with --token or RIPT_TOKEN",
             ("number-not-allowed" | "passport-orig", _) => {
                 "this number isn't ours to call from: --from takes one that `ript tgs` lists"
             }
             ("passport-signature" | "passport-chain", _) => {
-                "the server doesn't know the key that signed the call: --passport-key, or --dev DIR"
+                "the server doesn't trust who signed the call: leave --passport-key away, and keys are enrolled"
             }
             ("passport-stale", _) => "our clock and the server's differ by more than a minute: set ours",
             ("destination-not-allowed", _) => "`ript tgs` shows where calls may go",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Outcome, dev, serve, token};
+use super::{Outcome, serve, token};
 use crate::client::audio::{self, AtEnd, Correlation, FrameSource, correlate, read_audio};
 use crate::client::{
     AudioCall, AudioOptions, AudioSource, AudioStats, Call, CallEvents, CallStats, Client, ClientError,
@@ -162,10 +162,7 @@ async fn device(
     number: &str,
 ) -> Result<Handler, Box<dyn std::error::Error + Send + Sync>> {
     let bearer = token::mint(folder, &token::claims(user, &[number]), clock::now())?;
-    let client = Client::builder(url)
-        .token(bearer)
-        .roots(std::fs::read(folder.join("ca.pem"))?)
-        .passport_key(std::fs::read_to_string(dev::passport_key_path(folder))?);
+    let client = Client::builder(url).token(bearer).roots(std::fs::read(folder.join("ca.pem"))?);
     let client = soon("connecting", client.connect()).await??;
     let tg = client.tgs().await?.into_iter().next().ok_or(DemoError::Late("finding a TG"))?;
     Ok(client.register(&tg.uri, HandlerSpec::audio()).await?)

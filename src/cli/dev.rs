@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::certs::{self, Certificates};
 use super::{CliError, files};
 use crate::config::{Config, DEVELOPMENT_ISSUER};
+use crate::identity::certificate::Anchors;
+use crate::identity::devca::LIFETIME;
+use crate::identity::enrol::Enroller;
 use crate::identity::jwk::{JwkSet, SigningKey};
 use crate::identity::passport::PassportTrust;
 use crate::identity::token::IssuerPolicy;
@@ -27,6 +31,10 @@ pub struct Development {
     pub issuer: SigningKey,
     /// Signs PASSporTs for any number; clients on this machine use it.
     pub passport: SigningKey,
+    /// Enrols users as every server does; the one CA is enough for that here.
+    pub enroller: Arc<Enroller>,
+    /// That CA.
+    pub anchors: Anchors,
 }
 
 impl Development {
@@ -36,8 +44,17 @@ impl Development {
         let named = listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
         let names: Vec<_> = named.map(|ip| ip.to_string()).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let certificates = certs::ensure(data, &names, false, now)?;
+        let root = files::read_text(&certificates.ca)?.unwrap_or_default();
+        let key = files::read_secret(&certificates.ca_key)?.unwrap_or_default();
+        let unfit = |source: &dyn std::fmt::Display| CliError::Enroller {
+            path: data.to_owned(),
+            why: source.to_string(),
+        };
         Ok(Self {
-            certificates: certs::ensure(data, &names, false, now)?,
+            enroller: Arc::new(Enroller::new(&root, &key, LIFETIME).map_err(|error| unfit(&error))?),
+            anchors: Anchors::from_pem(&root).map_err(|error| unfit(&error))?,
+            certificates,
             issuer: ensure_key(&issuer_key_path(data))?,
             passport: ensure_key(&passport_key_path(data))?,
         })
@@ -49,6 +66,10 @@ impl Development {
         let service = &mut config.service;
         service.tokens.issuers.push(IssuerPolicy::new(ISSUER, AUDIENCE, only(&self.issuer)));
         service.passports.signers.extend(PassportTrust::any_number(only(&self.passport)).signers);
+        service.passports.anchors.extend(self.anchors.clone());
+        if service.enroller.is_none() {
+            service.enroller = Some(Arc::clone(&self.enroller));
+        }
         if config.tls.is_none() {
             config.tls = Some(self.certificates.tls.clone());
         }

@@ -47,6 +47,14 @@ pub enum CliError {
         /// What is wrong.
         source: CaError,
     },
+    /// The development CA can't enrol anybody.
+    #[error("{}: its CA can't enrol users: {why}; `ript certs --renew` makes a new one", path.display())]
+    Enroller {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// Tokens are minted only beside a development server's keys.
     #[error(
         "{}: no development issuer key there; start `ript serve --dev` once, or name its directory with --data", .0.display()

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use super::ClientError;
+use super::enrol::{Credential, Credentials};
 use super::link::{Dial, Link, LinkWatch};
 use super::task::lock;
 use super::uri::Origin;
@@ -41,7 +42,7 @@ impl Builder {
         self
     }
 
-    /// The key that PASSporTs are signed with, as PKCS#8 PEM; without one, no calls can be placed.
+    /// The key that PASSporTs are signed with, as PKCS#8 PEM; without one, the client makes keys and enrols them.
     #[must_use]
     pub fn passport_key(mut self, pem: impl Into<String>) -> Self {
         self.passport_key = Some(pem.into());
@@ -67,13 +68,14 @@ impl Builder {
         let key = self.passport_key.as_deref().map(SigningKey::from_pem).transpose();
         let key = key.map_err(|error| ClientError::input("PASSporT key", error))?;
         let chain = self.passport_chain.as_deref().map(read_chain).transpose()?.unwrap_or_default();
+        let given = key.map(|key| Arc::new(Credential { key, chain }));
+        let credentials = Credentials { given, ..Credentials::default() };
         let link = Link::connect(Dial::new(origin.clone(), config)).await?;
         Ok(Client(Arc::new(Inner {
             origin,
             link,
             token: RwLock::new(self.token),
-            key,
-            chain,
+            credentials,
             skew: Mutex::new(0),
         })))
     }
@@ -110,9 +112,7 @@ pub(super) struct Inner {
     pub(super) origin: Origin,
     pub(super) link: Link,
     token: RwLock<Option<String>>,
-    key: Option<SigningKey>,
-    /// The key's certificates, DER, leaf first.
-    chain: Vec<Vec<u8>>,
+    pub(super) credentials: Credentials,
     /// How far the server's clock is ahead of ours, ms.
     skew: Mutex<i64>,
 }
@@ -169,17 +169,17 @@ impl Client {
         token.as_ref().map(|token| format!("Bearer {token}"))
     }
 
-    /// A PASSporT for a call, by the server's clock as far as it is known.
-    pub fn passport(&self, from: &Number, to: &Number) -> Result<String, ClientError> {
-        let why = "calls are signed: give the PEM of the key that may speak for your number";
-        let key = self.0.key.as_ref().ok_or_else(|| ClientError::input("PASSporT key", why))?;
+    /// A PASSporT for a call on a TG, by the server's clock as far as it is known. Enrols if there is no key yet.
+    pub async fn passport(&self, tg: &str, from: &Number, to: &Number) -> Result<String, ClientError> {
         let identity = |number: &Number| {
             let text = number.to_string();
             Identity::from_number(&text).ok_or_else(|| ClientError::input(text, "can't stand in a PASSporT"))
         };
+        let from = identity(from)?;
+        let credential = self.credential(tg, &from).await?;
         let now = clock::now().as_millis().saturating_add_signed(*lock(&self.0.skew));
         let now = Timestamp::from_millis(now);
-        Passport::sign_with(key, &self.0.chain, &identity(from)?, &identity(to)?, &Ppt::Base, now)
+        Passport::sign_with(&credential.key, &credential.chain, &from, &identity(to)?, &Ppt::Base, now)
             .map_err(|error| ClientError::input("PASSporT key", error))
     }
 

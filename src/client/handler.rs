@@ -136,7 +136,7 @@ impl Handler {
         from: &Number,
         to: &Number,
     ) -> Result<crate::protocol::resource::CallDescription, ClientError> {
-        let passport = self.0.client.passport(from, to)?;
+        let passport = self.0.client.passport(&self.0.tg.uri, from, to).await?;
         let request =
             CallRequest { handler: Some(self.0.uri.clone()), destination: to.to_string(), passport };
         let key = uuid::Uuid::new_v4().to_string();

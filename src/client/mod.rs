@@ -32,6 +32,7 @@ mod call;
 #[cfg(feature = "device")]
 pub mod device;
 mod dtmf;
+mod enrol;
 mod error;
 mod handler;
 mod link;

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{ConfigError, Place};
@@ -10,6 +11,7 @@ use super::tree::Table;
 use super::{Config, DEFAULT_DATA, TlsFiles};
 use crate::call::Timing;
 use crate::identity::certificate::Anchors;
+use crate::identity::enrol::Enroller;
 use crate::identity::jwk::{Jwk, JwkSet};
 use crate::identity::passport::{PassportSigner, PassportTrust};
 use crate::identity::token::{IssuerPolicy, TokenPolicy};
@@ -52,6 +54,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     let data = top.file("data")?.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
     let tls = tls(top.section("tls")?)?;
     let passports = passports(top.section("passport")?)?;
+    let enroller = enroller(top.section("certs")?)?;
     let mut timing = top.section("timing")?;
     let mut limits = top.section("limits")?;
     let issuers = top.sections("issuer")?;
@@ -78,6 +81,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
                 leeway: LEEWAY,
             },
             passports,
+            enroller,
             timing: Timing {
                 answer: timing.ms("answer-timeout-ms", 1)?.unwrap_or(usual.answer),
                 signalling: timing.ms("no-signalling-ms", 1)?.unwrap_or(usual.signalling),
@@ -152,6 +156,29 @@ fn passports(mut section: Section) -> Result<PassportTrust, ConfigError> {
         });
     }
     Ok(trust)
+}
+
+/// Certificates of users live for a day where nothing else is said: they are renewed without anybody's doing.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+fn enroller(mut section: Section) -> Result<Option<Arc<Enroller>>, ConfigError> {
+    let place = section.place_of("certificate");
+    let (certificate, key) = (section.file("certificate")?, section.file("key")?);
+    let lifetime = section.ms("lifetime-ms", 60_000)?.unwrap_or(CERTIFICATE_LIFETIME);
+    section.finish()?;
+    if certificate.is_none() && key.is_none() {
+        return Ok(None);
+    }
+    let why = "the CA that issues certificates to users: two PEM files, its own certificate first";
+    let certificate = section.need("certificate", certificate, why)?;
+    let key = section.need("key", key, why)?;
+    let read = |path: &PathBuf| {
+        let failed = |error| section.bad("certificate", &place, format!("{}: {error}", path.display()));
+        std::fs::read_to_string(path).map_err(failed)
+    };
+    Enroller::new(&read(&certificate)?, &read(&key)?, lifetime)
+        .map(|enroller| Some(Arc::new(enroller)))
+        .map_err(|error| section.bad("certificate", &place, error.to_string()))
 }
 
 fn issuer(mut known: Vec<IssuerPolicy>, mut section: Section) -> Result<Vec<IssuerPolicy>, ConfigError> {

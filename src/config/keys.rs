@@ -13,6 +13,10 @@ pub(super) const KEYS: &[&str] = &[
     "tls.certificate",
     "tls.key",
     "passport.keys",
+    "passport.anchors",
+    "certs.certificate",
+    "certs.key",
+    "certs.lifetime-ms",
     "timing.answer-timeout-ms",
     "timing.no-signalling-ms",
     "timing.claim-ms",
@@ -50,8 +54,16 @@ pub(super) const TABLE_KEYS: &[&str] = &[
 ];
 
 /// Variables that begin like ours and are another part's business.
-pub(super) const OTHER_VARIABLES: &[&str] =
-    &["RIPT_SERVER", "RIPT_TOKEN", "RIPT_CA", "RIPT_PASSPORT_KEY", "RIPT_DEV", "RIPT_CONFIG", "RIPT_LOG"];
+pub(super) const OTHER_VARIABLES: &[&str] = &[
+    "RIPT_SERVER",
+    "RIPT_TOKEN",
+    "RIPT_CA",
+    "RIPT_PASSPORT_KEY",
+    "RIPT_PASSPORT_CHAIN",
+    "RIPT_DEV",
+    "RIPT_CONFIG",
+    "RIPT_LOG",
+];
 
 /// More alike than this is taken for a slip of the finger.
 const ALIKE: f64 = 0.6;

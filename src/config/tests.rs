@@ -241,7 +241,8 @@ fn every_key_of_the_wrong_type_is_named_with_what_is_right() {
             let mut sources = Sources { dev: true, ..Sources::default() };
             sources.environment = variables(&[(&keys::variable(key), "\u{0}=/=")]);
             // A path can be anything.
-            let anything = ["data", "tls.certificate", "tls.key"].contains(key);
+            let paths = ["data", "tls.certificate", "tls.key", "certs.certificate", "certs.key"];
+            let anything = paths.contains(key);
             let result = Config::load(&sources).map_err(|error| error.to_string());
             assert!(anything || result.is_err_and(|error| error.contains(key)), "{key}");
         }

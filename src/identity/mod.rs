@@ -6,11 +6,13 @@
 //! | who sends this request, and what may they do? | `token` → `principal` |
 //! | who calls? | `passport`, over `canonical` identities; `replay` |
 //! | who may speak for a number? | `certificate`, with its `tn_auth_list` |
+//! | a certificate for a number | `enrol` |
 //! | certificates for a machine that has none | `devca` |
 
 pub mod canonical;
 pub mod certificate;
 pub mod devca;
+pub mod enrol;
 pub mod jwk;
 pub mod jws;
 pub mod passport;

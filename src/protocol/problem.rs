@@ -90,6 +90,8 @@ codes! {
     BadAdvertisement = "bad-advertisement", 422;
     /// No codec is common to both sides.
     NoCommonCodec = "no-common-codec", 422;
+    /// A certificate request can't be read, or asks for something else than one number or address.
+    BadCsr = "bad-csr", 422;
     /// A number can't be read.
     BadNumber = "bad-number", 422;
     /// An `Idempotency-Key` came again with another body.

@@ -69,6 +69,7 @@ impl Caller {
 pub(crate) mod scope {
     pub(crate) const CALLS: &str = "ript:calls";
     pub(crate) const HANDLERS: &str = "ript:handlers";
+    pub(crate) const CERTS: &str = "ript:certs";
 }
 
 /// The queries that resources below a call take.

@@ -4,6 +4,7 @@ mod auth;
 mod base;
 mod byways;
 mod calls;
+mod certs;
 mod events;
 mod handlers;
 mod media;
@@ -72,6 +73,9 @@ pub fn router(service: Arc<Service>, settings: Settings) -> Router {
             "/providertgs/{tg}/handlers/{key}",
             get(handlers::describe).put(handlers::change).delete(handlers::remove),
         )
+        .route("/providertgs/{tg}/certs", post(certs::enrol))
+        // The drafts' other spelling.
+        .route("/providertgs/{tg}/cert", post(certs::enrol))
         .route("/providertgs/{tg}/calls", get(calls::list).post(calls::place))
         .route("/providertgs/{tg}/calls/{leg}", get(calls::describe).post(calls::act))
         .route("/providertgs/{tg}/calls/{leg}/events", get(events::reverse).put(events::forward))

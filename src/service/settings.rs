@@ -1,8 +1,10 @@
 //! What the services are told, parsed and typed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::Timing;
+use crate::identity::enrol::Enroller;
 use crate::identity::passport::PassportTrust;
 use crate::identity::token::TokenPolicy;
 use crate::protocol::id::TgId;
@@ -17,6 +19,8 @@ pub struct Settings {
     pub tokens: TokenPolicy,
     /// Whose PASSporTs are taken.
     pub passports: PassportTrust,
+    /// Who issues certificates to users, if this server does.
+    pub enroller: Option<Arc<Enroller>>,
     /// The calls' times.
     pub timing: Timing,
     /// How often a client pings.

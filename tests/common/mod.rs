@@ -64,6 +64,7 @@ pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
             leeway: Duration::from_secs(5),
         },
         passports: PassportTrust::any_number(JwkSet::new(vec![passports.public().clone()])),
+        enroller: None,
         timing: ript::call::Timing::default(),
         keepalive: Duration::from_secs(15),
         calls_per_user: 1000,
