@@ -18,6 +18,7 @@ use ript::identity::passport::PassportTrust;
 use ript::identity::token::{IssuerPolicy, TokenPolicy};
 use ript::protocol::number::Destinations;
 use ript::resource;
+use ript::service::settings::OAuth;
 use ript::service::{Service, Settings, TgSettings};
 use ript::store::Store;
 use ript::store::memory::MemoryStore;
@@ -63,6 +64,7 @@ pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
             issuers: vec![IssuerPolicy::new(ISSUER, AUDIENCE, keys)],
             leeway: Duration::from_secs(5),
         },
+        oauth: OAuth::default(),
         passports: PassportTrust::any_number(JwkSet::new(vec![passports.public().clone()])),
         timing: ript::call::Timing::default(),
         keepalive: Duration::from_secs(15),
