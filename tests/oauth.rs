@@ -168,10 +168,11 @@ async fn no_forged_token_is_taken_and_none_makes_us_fetch_anything() {
             counter.fetch_add(1, Ordering::SeqCst);
         }
     });
+    // Fetching from this machine is allowed: nothing but the server's own restraint keeps it from the bait.
+    let provider = Provider::start(&[]);
     let world = World::with(|settings| {
-        // Fetching would be possible: nothing but the server's own restraint keeps it from the bait.
-        settings.oauth.fetch.allow = vec!["127.0.0.0/8".parse().unwrap()];
-        settings.oauth.pause = Duration::ZERO;
+        trusting(&provider)(settings);
+        settings.oauth.pause = Duration::from_secs(600);
     })
     .await;
     let good = token(&world.issuer, "alice", &[NUMBER], &["test"], ALL_SCOPES);
@@ -218,6 +219,18 @@ async fn no_forged_token_is_taken_and_none_makes_us_fetch_anything() {
         header.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         tokens.push(forged(Some(b"x"), &header, &claims));
     }
+    // The same in the name of the issuer whose keys are fetched: an unknown key has them fetched once, not more.
+    let mut theirs = claims.clone();
+    theirs["iss"] = provider.issuer.as_str().into();
+    for extra in
+        [json!({}), json!({ "kid": "new" }), json!({ "jku": bait, "x5u": bait }), json!({ "kid": bait })]
+    {
+        let mut header = json!({ "alg": "ES256", "typ": "at+jwt" });
+        header.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        tokens.push(forged(Some(b"x"), &header, &theirs));
+    }
+    tokens.push(signed(&stranger, &[("iss", provider.issuer.as_str().into())]));
+    assert!(world.service.tokens.verify(&signed(&world.issuer, &[])).await.is_ok());
     // A stranger's key under our issuer's name, and issuers that would lead to the bait.
     tokens.push(token(&stranger, "alice", &[NUMBER], &["test"], ALL_SCOPES));
     for issuer in [bait.as_str(), "https://127.0.0.1", "", "urn:ript:test/", "urn:ript:TEST"] {
@@ -253,6 +266,7 @@ async fn no_forged_token_is_taken_and_none_makes_us_fetch_anything() {
         }
     }
     mutants(&world, &good).await;
+    assert_eq!(provider.seen("/jwks").await, 1);
     assert_eq!(caught.load(Ordering::SeqCst), 0, "a token led to a fetch");
     watching.abort();
 }

