@@ -236,21 +236,27 @@ impl Tokens {
 
 /// OpenID Connect Discovery 1.0 §4, then RFC 8414 §3.
 async fn metadata(fetcher: &Fetcher, issuer: &str) -> Result<Metadata, FetchError> {
-    let base = issuer.trim_end_matches('/');
-    let fetched = match fetcher.get(&format!("{base}/.well-known/openid-configuration")).await {
-        Err(FetchError::Status(_)) => {
-            // RFC 8414 §3.1: the well-known part comes before the issuer's path.
-            let path =
-                base.strip_prefix("https://").and_then(|rest| rest.find('/')).map_or(base.len(), |at| at + 8);
-            let (host, path) = base.split_at(path);
-            fetcher.get(&format!("{host}/.well-known/oauth-authorization-server{path}")).await?
-        }
+    let (openid, oauth) = well_known(issuer);
+    let fetched = match fetcher.get(&openid).await {
+        Err(FetchError::Status(_)) => fetcher.get(&oauth).await?,
         other => other?,
     };
     let metadata: Metadata =
         serde_json::from_slice(&fetched.body).map_err(|_| no("the metadata can't be read"))?;
     // RFC 8414 §3.3: metadata in another issuer's name are not used.
     if metadata.issuer != issuer { Err(no("the metadata are another issuer's")) } else { Ok(metadata) }
+}
+
+/// Where an issuer's metadata are: OpenID Connect puts the well-known part after the issuer's path, RFC 8414 §3.1
+/// before it.
+fn well_known(issuer: &str) -> (String, String) {
+    let base = issuer.trim_end_matches('/');
+    let host_ends = base.match_indices('/').nth(2).map_or(base.len(), |(at, _)| at);
+    let (host, path) = base.split_at(host_ends);
+    (
+        format!("{base}/.well-known/openid-configuration"),
+        format!("{host}/.well-known/oauth-authorization-server{path}"),
+    )
 }
 
 fn no(why: &str) -> FetchError {
@@ -260,4 +266,30 @@ fn no(why: &str) -> FetchError {
 /// By form only: three parts.
 fn is_jwt(token: &str) -> bool {
     token.bytes().filter(|b| *b == b'.').count() == 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_are_where_the_standards_put_them() {
+        for (issuer, openid, oauth) in [
+            ("https://a.example", "https://a.example/O", "https://a.example/A"),
+            ("https://a.example/", "https://a.example/O", "https://a.example/A"),
+            ("https://a.example:8443/x/y", "https://a.example:8443/x/y/O", "https://a.example:8443/A/x/y"),
+        ] {
+            let whole = |text: &str| {
+                text.replace("/O", "/.well-known/openid-configuration")
+                    .replace("/A", "/.well-known/oauth-authorization-server")
+            };
+            assert_eq!(well_known(issuer), (whole(openid), whole(oauth)));
+        }
+    }
+
+    #[test]
+    fn a_token_with_three_parts_is_no_opaque_one() {
+        assert!(is_jwt("a.b.c"));
+        assert!(!is_jwt("opaque") && !is_jwt("a.b") && !is_jwt("a.b.c.d"));
+    }
 }
