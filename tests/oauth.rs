@@ -105,6 +105,21 @@ async fn a_token_that_has_ended_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_cannot_be_asked_is_no_fault_of_the_token() {
+    let provider = Provider::start(&[]);
+    let world = World::with(trusting(&provider)).await;
+    let (jwt, opaque) = (provider.token("urn:ript").await, provider.token("urn:ript:opaque").await);
+    let user = User::connect(&world, jwt.clone(), NUMBER).await;
+    drop(provider);
+    for token in [&jwt, &opaque] {
+        let answer = ask(&user, token).await;
+        assert_eq!(answer.problem(), (503, "issuer-unavailable".into()));
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    assert_eq!(plain(&user, "/.well-known/ript-oauth").await.problem().0, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_are_told_where_to_log_in() {
     let provider = Provider::start(&[]);
     let world = World::with(trusting(&provider)).await;
