@@ -30,6 +30,7 @@ mod media_quality;
 mod media_relay;
 mod media_session;
 mod media_streams;
+mod oauth;
 mod origins;
 mod placing;
 mod push;

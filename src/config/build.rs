@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
 use super::error::{ConfigError, Place};
 use super::section::{Section, resolve};
 use super::tree::Table;
@@ -16,9 +19,10 @@ use crate::identity::jwk::{Jwk, JwkSet};
 use crate::identity::passport::{PassportSigner, PassportTrust};
 use crate::identity::token::{IssuerPolicy, TokenPolicy};
 use crate::protocol::id::TgId;
+use crate::protocol::network::Network;
 use crate::protocol::number::{Destinations, Number};
-use crate::resource::network::Network;
-use crate::service::{self, TgSettings};
+use crate::service::settings::{Credentials, Login, OAuth};
+use crate::service::{self, TgSettings, fetch};
 use crate::{resource, telemetry, transport};
 
 /// The port where nothing else is said.
@@ -45,6 +49,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     let given = top.many("listen", SOCKET, |text, _| text.parse::<SocketAddr>())?;
     let clear_listen = top.many("clear-listen", SOCKET, |text, _| text.parse::<SocketAddr>())?;
     let networks = "addresses or networks: \"192.0.2.1\", \"10.0.0.0/8\", \"2001:db8::/32\"";
+    let fetch = fetch(top.section("fetch")?, networks)?;
     let trusted_proxies = top.many("trusted-proxies", networks, |text, _| text.parse::<Network>())?;
     let origins =
         top.many("origins", "web origins: \"https://phone.example.com\"", |text, _| origin(text))?;
@@ -62,6 +67,8 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     // Before anything is missed: what is misspelt is not missing.
     top.finish()?;
 
+    let oauth = OAuth { fetch, ..OAuth::default() };
+    let (issuers, oauth) = issuers.into_iter().try_fold((Vec::new(), oauth), issuer)?;
     let usual = Timing::default();
     let transport = transport::Limits::default();
     let body = limits.size("body-bytes", 1_024..=16_777_216)?.unwrap_or(65_536);
@@ -76,10 +83,8 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
         log,
         service: service::Settings {
             tgs: tgs.into_iter().try_fold(Vec::new(), tg)?,
-            tokens: TokenPolicy {
-                issuers: issuers.into_iter().try_fold(Vec::new(), issuer)?,
-                leeway: LEEWAY,
-            },
+            tokens: TokenPolicy { issuers, leeway: LEEWAY },
+            oauth,
             passports,
             enroller,
             timing: Timing {
@@ -181,12 +186,25 @@ fn enroller(mut section: Section) -> Result<Option<Arc<Enroller>>, ConfigError> 
         .map_err(|error| section.bad("certificate", &place, error.to_string()))
 }
 
-fn issuer(mut known: Vec<IssuerPolicy>, mut section: Section) -> Result<Vec<IssuerPolicy>, ConfigError> {
+fn fetch(mut section: Section, networks: &str) -> Result<fetch::Settings, ConfigError> {
+    let allow = section.many("allow", networks, |text, _| text.parse::<Network>())?;
+    let roots = section.many("ca", "paths of PEM files with certificates: \"ca.pem\"", certificates)?;
+    section.finish()?;
+    Ok(fetch::Settings { allow: allow.unwrap_or_default(), roots: roots.unwrap_or_default().concat() })
+}
+
+fn issuer(
+    (mut known, mut oauth): (Vec<IssuerPolicy>, OAuth),
+    mut section: Section,
+) -> Result<(Vec<IssuerPolicy>, OAuth), ConfigError> {
     let place = section.place_of("issuer");
     let name = section.text("issuer")?;
     let audience = section.text("audience")?;
     let keys = section.many("keys", FILES, keys)?.map(joined);
     let (numbers_claim, tgs_claim) = (section.text("numbers-claim")?, section.text("tgs-claim")?);
+    let id = section.text("introspection-client-id")?;
+    let secret = section.one("introspection-client-secret-file", "a path", |text| secret(&place, text))?;
+    let login = section.text("login-client-id")?;
     section.finish()?;
     let name = section.need("issuer", name, "the iss of its tokens, letter by letter")?;
     if name == DEVELOPMENT_ISSUER {
@@ -196,12 +214,34 @@ fn issuer(mut known: Vec<IssuerPolicy>, mut section: Section) -> Result<Vec<Issu
         return Err(section.bad("issuer", &place, format!("{name} is there twice; put its keys together")));
     }
     let audience = section.need("audience", audience, "what its tokens' aud must contain")?;
-    let keys = section.need("keys", keys, "a file with its public keys, JWKS or PEM")?;
+    // OpenID Connect Discovery 1.0 §3: an issuer that can be asked is an https URL.
+    let asked = name.starts_with("https://");
+    let why = "a file with its public keys, JWKS or PEM; only an https:// issuer's are found by discovery";
+    let keys = if asked { keys.unwrap_or_default() } else { section.need("keys", keys, why)? };
+    if !asked && (id.is_some() || login.is_some()) {
+        return Err(section.bad(
+            "issuer",
+            &place,
+            "only an https:// issuer can be asked about tokens or logins",
+        ));
+    }
+    if id.is_some() || secret.is_some() {
+        let why = "introspection needs both introspection-client-id and introspection-client-secret-file";
+        let id = section.need("introspection-client-id", id, why)?;
+        let secret = section.need("introspection-client-secret-file", secret, why)?;
+        oauth.introspection.push((name.clone(), Credentials { id, secret }));
+    }
+    if let Some(client_id) = login {
+        if oauth.login.is_some() {
+            return Err(section.bad("login-client-id", &place, "one issuer is the one to log in at"));
+        }
+        oauth.login = Some(Login { issuer: name.clone(), client_id });
+    }
     let mut policy = IssuerPolicy::new(name, audience, keys);
     policy.numbers_claim = numbers_claim.unwrap_or(policy.numbers_claim);
     policy.tgs_claim = tgs_claim.unwrap_or(policy.tgs_claim);
     known.push(policy);
-    Ok(known)
+    Ok((known, oauth))
 }
 
 fn tg(mut known: Vec<TgSettings>, mut section: Section) -> Result<Vec<TgSettings>, ConfigError> {
@@ -253,6 +293,22 @@ fn keys(path: &str, place: &Place) -> Result<Vec<Jwk>, String> {
 fn anchors(path: &str, place: &Place) -> Result<Anchors, String> {
     let text = std::fs::read_to_string(resolve(place, path)).map_err(|error| error.to_string())?;
     Anchors::from_pem(&text).map_err(|_| "no certificates, or not only such".to_owned())
+}
+
+/// Reads the certificates of a file.
+fn certificates(path: &str, place: &Place) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = CertificateDer::pem_file_iter(resolve(place, path)).and_then(Iterator::collect);
+    let found: Vec<_> = found.map_err(|error| error.to_string())?;
+    if found.is_empty() { Err("no certificate in it".to_owned()) } else { Ok(found) }
+}
+
+/// Reads a secret; the line break at its end is the editor's.
+fn secret(place: &Place, path: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(resolve(place, path)).map_err(|error| error.to_string())?;
+    match text.trim_end() {
+        "" => Err("it is empty".to_owned()),
+        secret => Ok(secret.to_owned()),
+    }
 }
 
 fn joined(keys: Vec<Vec<Jwk>>) -> JwkSet {

@@ -282,6 +282,16 @@ fn a_value_that_is_no_good_is_named_with_what_is_right() {
         ("[[tg]]\nid='a'\ndestinations='*'\n[[tg]]\nid='a'\ndestinations='*'", "5: tg.id: a is there twice"),
         ("[[issuer]]\nissuer = 'x'\nkeys = 'keys.json'", "issuer.audience is missing"),
         ("[[issuer]]\nissuer = 'x'\naudience = 'y'", "issuer.keys is missing"),
+        (
+            "[[issuer]]\nissuer = 'x'\naudience = 'y'\nkeys = 'keys.json'\nlogin-client-id = 'z'",
+            "only an https:// issuer can be asked",
+        ),
+        (
+            "[[issuer]]\nissuer = 'https://x'\naudience = 'y'\nintrospection-client-id = 'z'",
+            "issuer.introspection-client-secret-file is missing",
+        ),
+        ("[fetch]\nca = 'keys.json'", "no certificate in it"),
+        ("[fetch]\nallow = '10.0.0.0/99'", "the prefix is a number"),
         ("[[issuer]]\nkeys = 'none.json'", "issuer.keys: \"none.json\": No such file"),
         ("[[issuer]]\nkeys = 'ript.toml'", "neither a JSON Web Key"),
         ("[[issuer]]\nkeys = 'empty.json'", "no key that is of use"),
@@ -338,4 +348,18 @@ fn any_text_is_taken_or_refused_without_panic() {
     proptest!(|(text in "[a-z\\[\\]=\"' \n.{}0-9*-]{0,80}")| {
         let _ = folder.load(&text);
     });
+}
+
+#[test]
+fn an_https_issuer_without_keys_is_discovered() {
+    let folder = Folder::new();
+    let text = "[[issuer]]\nissuer = 'https://login.example.com'\naudience = 'ript'\nlogin-client-id = 'cli'\n\
+                introspection-client-id = 'ript'\nintrospection-client-secret-file = 'ript.toml'\n\
+                [fetch]\nallow = ['10.0.0.0/8']";
+    let config = Config::load(&Sources { dev: true, ..folder.sources(text) }).unwrap();
+    assert!(config.service.tokens.issuers[0].keys.keys().is_empty());
+    let oauth = config.service.oauth;
+    assert_eq!((oauth.introspection.len(), oauth.fetch.allow.len()), (1, 1));
+    assert_eq!(oauth.login.unwrap().client_id, "cli");
+    assert!(!format!("{:?}", oauth.introspection).contains("audience"), "a secret is never printed");
 }

@@ -66,6 +66,9 @@ pub enum TokenError {
     /// The signature does not verify.
     #[error("the token's signature does not verify")]
     BadSignature,
+    /// Its issuer says that it does not hold.
+    #[error("the token is not active")]
+    Inactive,
     /// It has ended.
     #[error("the token has expired")]
     Expired,
@@ -107,6 +110,35 @@ pub fn challenge(realm: &str) -> String {
 }
 
 impl TokenPolicy {
+    /// The issuer that a JWT names, unchecked: whose keys to look for, never where.
+    pub fn issuer_of(&self, token: &str) -> Result<&IssuerPolicy, TokenError> {
+        let jws = Compact::parse(token).map_err(TokenError::from)?;
+        let claims = json::object(jws.payload()).ok_or(TokenError::Malformed)?;
+        let issuer = string(&claims, "iss")?;
+        self.issuers.iter().find(|policy| policy.issuer == issuer).ok_or(TokenError::UnknownIssuer)
+    }
+
+    /// Reads an issuer's answer about an opaque token (RFC 7662 §2.2).
+    pub fn introspected(
+        &self,
+        policy: &IssuerPolicy,
+        answer: &[u8],
+        now: Timestamp,
+    ) -> Result<Principal, TokenError> {
+        let mut claims = json::object(answer).ok_or(TokenError::Malformed)?;
+        if claims.get("active") != Some(&Value::Bool(true)) {
+            return Err(TokenError::Inactive);
+        }
+        if claims.get("iss").is_some_and(|issuer| *issuer != *policy.issuer) {
+            return Err(TokenError::UnknownIssuer);
+        }
+        // RFC 9068 §2.2: where no user is involved the subject is the client.
+        if let (false, Some(client)) = (claims.contains_key("sub"), claims.get("client_id").cloned()) {
+            claims.insert("sub".to_owned(), client);
+        }
+        self.accept(policy, &claims, now)
+    }
+
     /// Checks a token and tells who holds it.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Principal, TokenError> {
         let jws = Compact::parse(token).map_err(TokenError::from)?;
@@ -119,18 +151,28 @@ impl TokenPolicy {
         let policy =
             self.issuers.iter().find(|policy| policy.issuer == issuer).ok_or(TokenError::UnknownIssuer)?;
         jws.verify(&policy.keys).map_err(TokenError::from)?;
-        let expires = self.check_times(&claims, now)?;
-        if !list(&claims, "aud")?.ok_or(TokenError::MissingClaim("aud"))?.contains(&policy.audience) {
+        self.accept(policy, &claims, now)
+    }
+
+    /// What is checked of claims, however they came.
+    fn accept(
+        &self,
+        policy: &IssuerPolicy,
+        claims: &Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<Principal, TokenError> {
+        let expires = self.check_times(claims, now)?;
+        if !list(claims, "aud")?.ok_or(TokenError::MissingClaim("aud"))?.contains(&policy.audience) {
             return Err(TokenError::WrongAudience);
         }
         Ok(Principal {
-            issuer: issuer.to_owned(),
-            subject: string(&claims, "sub")?.to_owned(),
-            numbers: words(&claims, &policy.numbers_claim, "numbers")?,
-            tgs: words(&claims, &policy.tgs_claim, "tgs")?,
-            scopes: words(&claims, "scope", "scope")?
+            issuer: policy.issuer.clone(),
+            subject: string(claims, "sub")?.to_owned(),
+            numbers: words(claims, &policy.numbers_claim, "numbers")?,
+            tgs: words(claims, &policy.tgs_claim, "tgs")?,
+            scopes: words(claims, "scope", "scope")?
                 .into_iter()
-                .chain(words(&claims, "scp", "scp")?)
+                .chain(words(claims, "scp", "scp")?)
                 .collect(),
             expires,
         })

@@ -7,6 +7,7 @@ pub mod codec;
 pub mod directive;
 pub mod event;
 pub mod id;
+pub mod network;
 pub mod number;
 pub mod problem;
 pub mod resource;

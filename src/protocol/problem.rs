@@ -104,6 +104,8 @@ codes! {
     Internal = "internal", 500;
     /// The server is overloaded.
     Overloaded = "overloaded", 503;
+    /// An issuer of tokens can't be asked now.
+    IssuerUnavailable = "issuer-unavailable", 503;
     /// The store takes no writes now.
     StoreUnavailable = "store-unavailable", 503;
 }
@@ -120,6 +122,8 @@ pub struct Problem {
     pub field: Option<String>,
     /// Seconds after which another try makes sense.
     pub retry_after: Option<u32>,
+    /// The scope that the token lacks.
+    pub scope: Option<&'static str>,
 }
 
 /// A problem document as it stands on the wire; members that we don't know are ignored.
@@ -148,9 +152,8 @@ pub struct ProblemBody {
 impl Problem {
     /// With a sentence that says what would be right.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        let retry_after =
-            matches!(code, Code::TooMany | Code::Overloaded | Code::StoreUnavailable).then_some(1);
-        Self { code, detail: detail.into(), field: None, retry_after }
+        let retry_after = matches!(code.status(), 429 | 503).then_some(1);
+        Self { code, detail: detail.into(), field: None, retry_after, scope: None }
     }
 
     /// Names the part of the input that is wrong.

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::App;
-use crate::clock;
 use crate::identity::principal::Principal;
 use crate::protocol::id::{LegId, TgId};
 use crate::protocol::problem::{Code, Problem};
@@ -22,11 +21,11 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        principal(parts, app).map(Self)
+        principal(parts, app).await.map(Self)
     }
 }
 
-pub(crate) fn principal(parts: &Parts, app: &App) -> Result<Principal, Problem> {
+pub(crate) async fn principal(parts: &Parts, app: &App) -> Result<Principal, Problem> {
     let missing = || {
         Problem::new(Code::Unauthorized, "send `Authorization: Bearer` with a token of a configured issuer")
     };
@@ -35,11 +34,7 @@ pub(crate) fn principal(parts: &Parts, app: &App) -> Result<Principal, Problem> 
     // RFC 9110 §11.1: the scheme is compared without case.
     let token =
         text.split_at_checked(7).filter(|(s, _)| s.eq_ignore_ascii_case("bearer ")).ok_or_else(missing)?;
-    app.service
-        .settings
-        .tokens
-        .verify(token.1.trim(), clock::now())
-        .map_err(|error| Problem::new(Code::Unauthorized, error.error_description()))
+    Ok(app.service.tokens.verify(token.1.trim()).await?)
 }
 
 impl Caller {
@@ -49,11 +44,12 @@ impl Caller {
     }
 
     /// Demands a scope.
-    pub(crate) fn scope(&self, scope: &str) -> Result<(), Problem> {
+    pub(crate) fn scope(&self, scope: &'static str) -> Result<(), Problem> {
         if self.0.has_scope(scope) {
             Ok(())
         } else {
-            Err(Problem::new(Code::Scope, format!("the token lacks the scope `{scope}`")))
+            let problem = Problem::new(Code::Scope, format!("the token lacks the scope `{scope}`"));
+            Err(Problem { scope: Some(scope), ..problem })
         }
     }
 
@@ -70,6 +66,7 @@ pub(crate) mod scope {
     pub(crate) const CALLS: &str = "ript:calls";
     pub(crate) const HANDLERS: &str = "ript:handlers";
     pub(crate) const CERTS: &str = "ript:certs";
+    pub(crate) const ALL: [&str; 4] = [CALLS, HANDLERS, CERTS, "ript:trunks"];
 }
 
 /// The queries that resources below a call take.
@@ -129,7 +126,7 @@ impl FromRequestParts<App> for OwnCall {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let caller = Caller(principal(parts, app)?);
+        let caller = Caller(principal(parts, app).await?);
         caller.scope(scope::CALLS)?;
         let (tg, leg) = leg_of_path(parts, app).await?;
         let tg = caller.tg(app, &tg)?;

@@ -57,12 +57,12 @@ impl FromRequestParts<App> for MediaCaller {
                 let named =
                     query.handler.as_deref().and_then(|n| app.service.registry.resolve(&user, None, n));
                 if query.handler.is_some() && named.map(|h| h.key) != Some(handler) {
-                    by_bearer(parts, app, &tg, &query)?
+                    by_bearer(parts, app, &tg, &query).await?
                 } else {
                     (user, handler)
                 }
             }
-            (None, None) => by_bearer(parts, app, &tg, &query)?,
+            (None, None) => by_bearer(parts, app, &tg, &query).await?,
         };
         let tg: TgId = tg.parse().map_err(|_| Problem::new(Code::NotFound, "there is no such call"))?;
         let calls = app.service.leg(&user, &tg, leg)?;
@@ -108,8 +108,13 @@ fn by_ticket(app: &App, ticket: &str, leg: LegId, query: &Queries) -> Result<(St
     }
 }
 
-fn by_bearer(parts: &Parts, app: &App, tg: &str, query: &Queries) -> Result<(String, HandlerKey), Problem> {
-    let caller = Caller(principal(parts, app)?);
+async fn by_bearer(
+    parts: &Parts,
+    app: &App,
+    tg: &str,
+    query: &Queries,
+) -> Result<(String, HandlerKey), Problem> {
+    let caller = Caller(principal(parts, app).await?);
     caller.scope(scope::CALLS)?;
     caller.tg(app, tg)?;
     let user = caller.user();

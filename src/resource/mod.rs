@@ -8,7 +8,7 @@ mod certs;
 mod events;
 mod handlers;
 mod media;
-pub mod network;
+mod oauth;
 mod outer;
 mod push;
 mod reply;
@@ -24,7 +24,7 @@ use axum::routing::{connect, get, post};
 
 use crate::service::Service;
 
-pub use network::Network;
+pub use crate::protocol::network::Network;
 
 /// How the resources are served.
 #[derive(Clone, Debug)]
@@ -87,6 +87,8 @@ pub fn router(service: Arc<Service>, settings: Settings) -> Router {
         .route("/push/tickets", post(push::ticket));
     Router::new()
         .nest(crate::protocol::resource::ROOT, v1)
+        .route("/.well-known/ript-oauth", get(oauth::login))
+        .route("/.well-known/oauth-protected-resource", get(oauth::resource))
         .fallback(reply::not_found)
         .method_not_allowed_fallback(reply::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(app.clone(), outer::wrap))

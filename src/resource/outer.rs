@@ -1,6 +1,6 @@
 //! What surrounds every request: early data, CORS, and headers that every answer carries.
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -8,6 +8,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::App;
+use super::base::Base;
 use crate::clock;
 use crate::protocol::problem::{Code, Problem};
 use crate::transport::TransportInfo;
@@ -19,6 +20,9 @@ const HTTP_DATE: &[BorrowedFormatItem<'static>] =
 
 /// Wraps every request.
 pub(super) async fn wrap(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let Ok(Base(base)) = Base::from_request_parts(&mut parts, &app).await;
+    let request = Request::from_parts(parts, body);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match before(&app, &request) {
         Ok(None) => next.run(request).await,
@@ -32,10 +36,20 @@ pub(super) async fn wrap(State(app): State<App>, request: Request, next: Next) -
     {
         headers.insert(header::DATE, date);
     }
+    if let Some(whole) = headers.get(header::WWW_AUTHENTICATE).and_then(|value| with_metadata(value, &base)) {
+        headers.insert(header::WWW_AUTHENTICATE, whole);
+    }
     if let Some(origin) = origin.filter(|o| configured(&app, o)) {
         allow(headers, origin);
     }
     response
+}
+
+/// RFC 9728 §5.1: a challenge says where to read what this server asks of tokens.
+fn with_metadata(challenge: &HeaderValue, base: &str) -> Option<HeaderValue> {
+    let challenge = challenge.to_str().ok()?;
+    let value = format!(r#"{challenge}, resource_metadata="{base}/.well-known/oauth-protected-resource""#);
+    HeaderValue::from_str(&value).ok().filter(|_| !base.is_empty())
 }
 
 fn before(app: &App, request: &Request) -> Result<Option<Response>, Problem> {

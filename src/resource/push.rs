@@ -28,7 +28,7 @@ const PING: Duration = Duration::from_secs(10);
 
 struct Who(String, Option<HandlerKey>);
 
-fn who(parts: &Parts, app: &App, query: &Queries) -> Result<Who, Problem> {
+async fn who(parts: &Parts, app: &App, query: &Queries) -> Result<Who, Problem> {
     let (user, granted) = match &query.ticket {
         Some(ticket) => {
             let grant = app.service.tickets.redeem(clock::now(), ticket)?;
@@ -40,7 +40,7 @@ fn who(parts: &Parts, app: &App, query: &Queries) -> Result<Who, Problem> {
             (grant.user, grant.handler)
         }
         None => {
-            let caller = Caller(principal(parts, app)?);
+            let caller = Caller(principal(parts, app).await?);
             caller.scope(scope::CALLS)?;
             (caller.user(), None)
         }
@@ -67,7 +67,7 @@ pub(super) async fn open(
     if socket.is_err() && parts.method == Method::CONNECT {
         return Err(Problem::new(Code::BadRequest, "CONNECT is for `:protocol = websocket` here"));
     }
-    let Who(user, handler) = who(&parts, &app, &query)?;
+    let Who(user, handler) = who(&parts, &app, &query).await?;
     let Some((_, taps)) = app.service.push.open(&user, handler) else {
         return Err(Problem::new(Code::TooMany, "this user has too many push channels open"));
     };

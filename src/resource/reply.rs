@@ -21,18 +21,29 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        match self.code {
-            // RFC 6750 §3: without a token the challenge names no error.
-            Code::Unauthorized => challenge(headers, "Bearer realm=\"ript\""),
-            Code::Scope => challenge(headers, "Bearer realm=\"ript\", error=\"insufficient_scope\""),
-            _ => {}
+        if let Some(challenge) = challenge(&self) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }
 }
 
-fn challenge(headers: &mut http::HeaderMap, value: &'static str) {
-    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
+/// RFC 6750 §3. Without a token the challenge names no error; `outer` adds where our metadata are.
+fn challenge(problem: &Problem) -> Option<HeaderValue> {
+    let error = match (problem.code, &problem.field) {
+        (Code::Unauthorized, None) => return Some(HeaderValue::from_static("Bearer realm=\"ript\"")),
+        (Code::Unauthorized, Some(_)) => "invalid_token",
+        (Code::Scope, _) => "insufficient_scope",
+        _ => return None,
+    };
+    // RFC 6750 §3: printable, no quotes, no backslashes.
+    let plain = |c: &char| matches!(*c, ' '..='~') && !matches!(*c, '"' | '\\');
+    let description: String = problem.detail.chars().filter(plain).collect();
+    let mut value = format!(r#"Bearer realm="ript", error="{error}", error_description="{description}""#);
+    if let Some(scope) = problem.scope {
+        value.push_str(&format!(r#", scope="{scope}""#));
+    }
+    HeaderValue::from_str(&value).ok()
 }
 
 /// A JSON document.

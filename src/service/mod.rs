@@ -4,7 +4,10 @@
 pub mod actor;
 pub mod calls;
 pub mod dtmf;
+pub mod fetch;
 pub mod idempotency;
+mod introspection;
+pub mod keys;
 pub mod ports;
 pub mod push;
 pub mod registry;
@@ -32,6 +35,8 @@ pub struct Service {
     pub push: push::Push,
     /// Tickets and media cookies.
     pub tickets: tickets::Tickets,
+    /// The tokens' checks, and the issuers' keys.
+    pub tokens: keys::Tokens,
     /// The media ports of all legs.
     pub ports: Arc<ports::Ports>,
     pub(crate) directory: calls::Directory,

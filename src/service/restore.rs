@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::actor::{Actor, Record};
 use super::idempotency::Keys;
+use super::keys::Tokens;
 use super::ports::Ports;
 use super::push::Push;
 use super::registry::Registry;
@@ -26,6 +27,8 @@ impl Service {
         let registry = Registry::load(store.clone(), settings.handlers_per_user).await?;
         let tickets =
             Tickets::new().map_err(|_| StoreError::Unavailable("the system has no random numbers".into()))?;
+        let tokens = Tokens::new(settings.tokens.clone(), &settings.oauth)
+            .map_err(|error| StoreError::Unavailable(format!("outbound HTTPS: {error}")))?;
         let ports = Arc::new(Ports::default());
         let ticker = tokio::spawn(Ports::tick(Arc::downgrade(&ports))).abort_handle();
         let service = Arc::new(Self {
@@ -33,6 +36,7 @@ impl Service {
             registry,
             push: Push::default(),
             tickets,
+            tokens,
             ports,
             directory: super::calls::Directory::default(),
             idempotency: Keys::default(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fetch;
 use crate::call::Timing;
 use crate::identity::enrol::Enroller;
 use crate::identity::passport::PassportTrust;
@@ -17,6 +18,8 @@ pub struct Settings {
     pub tgs: Vec<TgSettings>,
     /// Whose tokens are taken.
     pub tokens: TokenPolicy,
+    /// What is asked of issuers over the network.
+    pub oauth: OAuth,
     /// Whose PASSporTs are taken.
     pub passports: PassportTrust,
     /// Who issues certificates to users, if this server does.
@@ -33,6 +36,54 @@ pub struct Settings {
     pub handlers_per_user: usize,
     /// Signalling byways open at once on one leg.
     pub byways_per_leg: usize,
+}
+
+/// What is asked of issuers over the network.
+#[derive(Clone, Debug)]
+pub struct OAuth {
+    /// Where requests may go.
+    pub fetch: fetch::Settings,
+    /// The resource servers' own credentials at issuers that introspect opaque tokens, by issuer.
+    pub introspection: Vec<(String, Credentials)>,
+    /// Where users log in.
+    pub login: Option<Login>,
+    /// The shortest time between two looks at one issuer.
+    pub pause: Duration,
+}
+
+impl Default for OAuth {
+    fn default() -> Self {
+        Self {
+            fetch: fetch::Settings::default(),
+            introspection: vec![],
+            login: None,
+            pause: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A client's name and secret; the secret is never printed.
+#[derive(Clone)]
+pub struct Credentials {
+    /// `client_id`.
+    pub id: String,
+    /// `client_secret`.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Where users log in, and as what their programs do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The issuer.
+    pub issuer: String,
+    /// The public client.
+    pub client_id: String,
 }
 
 /// One TG.

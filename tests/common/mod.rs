@@ -2,6 +2,7 @@
 //! speaks the wire without `ript::client`.
 
 pub mod h1h2;
+pub mod idp;
 pub mod link;
 pub mod load;
 pub mod media;
@@ -18,6 +19,7 @@ use ript::identity::passport::PassportTrust;
 use ript::identity::token::{IssuerPolicy, TokenPolicy};
 use ript::protocol::number::Destinations;
 use ript::resource;
+use ript::service::settings::OAuth;
 use ript::service::{Service, Settings, TgSettings};
 use ript::store::Store;
 use ript::store::memory::MemoryStore;
@@ -63,6 +65,7 @@ pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
             issuers: vec![IssuerPolicy::new(ISSUER, AUDIENCE, keys)],
             leeway: Duration::from_secs(5),
         },
+        oauth: OAuth::default(),
         passports: PassportTrust::any_number(JwkSet::new(vec![passports.public().clone()])),
         enroller: None,
         timing: ript::call::Timing::default(),
