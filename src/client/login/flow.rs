@@ -210,12 +210,9 @@ impl Flow {
         move |request| Box::pin(http.clone().exchange(request))
     }
 
-    fn explain<T: ErrorResponseType>(
-        &self,
-        error: RequestTokenError<HttpError, StandardErrorResponse<T>>,
-    ) -> LoginError
+    fn explain<T>(&self, error: RequestTokenError<HttpError, StandardErrorResponse<T>>) -> LoginError
     where
-        T: std::fmt::Display + 'static,
+        T: ErrorResponseType + std::fmt::Display + 'static,
     {
         let endpoint = &self.discovery.token_endpoint;
         let server = format!(
