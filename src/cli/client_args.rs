@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use super::login::StoreArgs;
 use crate::client::audio::{AtEnd, AudioCodec, CALLEE, CALLER, FrameSource, read_audio, speech};
+use crate::client::login::{LoginError, TokenSource};
 use crate::client::{AudioOptions, AudioSource, Client, ClientError, HandlerSpec};
 use crate::protocol::resource::TgEntry;
 
@@ -19,7 +21,8 @@ pub struct ServerArgs {
     /// The server.
     #[arg(long, env = "RIPT_SERVER", default_value = "https://127.0.0.1:4433", value_name = "URL")]
     pub server: String,
-    /// The bearer token; `ript token` makes one for a development server.
+    /// The bearer token; `ript token` makes one for a development server. Without it, the login that
+    /// `ript login` left is used.
     #[arg(long, env = "RIPT_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// PEM of the CA that the server's certificate comes from, in place of the system's.
@@ -34,6 +37,9 @@ pub struct ServerArgs {
     /// The folder of `ript serve --dev`: takes ca.pem from there.
     #[arg(long, env = "RIPT_DEV", value_name = "DIR")]
     pub dev: Option<PathBuf>,
+    /// Where logins are kept.
+    #[command(flatten)]
+    pub logins: StoreArgs,
 }
 
 impl ServerArgs {
@@ -42,6 +48,8 @@ impl ServerArgs {
         let mut builder = Client::builder(&self.server);
         if let Some(token) = &self.token {
             builder = builder.token(token.trim());
+        } else if let Some(source) = self.login()? {
+            builder = builder.login(source);
         }
         if let Some(pem) = self.roots()? {
             builder = builder.roots(pem);
@@ -53,6 +61,18 @@ impl ServerArgs {
             builder = builder.passport_chain(read(path, "check the path")?);
         }
         builder.connect().await.map_err(explain)
+    }
+
+    /// What `ript login` left for this server.
+    fn login(&self) -> CliResult<Option<TokenSource>> {
+        // Without a home there are no logins.
+        let Ok(store) = self.logins.open() else { return Ok(None) };
+        match TokenSource::stored(&store, &self.server) {
+            Ok(source) => Ok(Some(source)),
+            // The server's refusal says what to do; a wrong URL is told by the client.
+            Err(LoginError::None { .. } | LoginError::Domain(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The CA by its own flag, or from the development folder.
@@ -226,7 +246,9 @@ fn hint(error: &ClientError) -> &'static str {
             "pass --ca FILE with the server's CA, or --dev DIR of a development server"
         }
         ClientError::Refused(refusal) => match (refusal.code.as_str(), refusal.status) {
-            (_, 401) => "get a token with `ript token`, and pass it with --token or RIPT_TOKEN",
+            (_, 401) => {
+                "log in with `ript login DOMAIN`, or pass a token with --token or RIPT_TOKEN (`ript token` makes one for a development server)"
+            }
             ("number-not-allowed" | "passport-orig", _) => {
                 "this number isn't ours to call from: --from takes one that `ript tgs` lists"
             }

@@ -6,6 +6,7 @@
 //! | `ript token` | `token` |
 //! | `ript certs` | `certs` |
 //! | `ript tgs`, `ript listen`, `ript call` | `tgs`, `listen`, `call`; what they share: `client_args`, `terminal` |
+//! | `ript login`, `ript logout` | `login` |
 //! | `ript demo` | `demo` |
 
 pub mod call;
@@ -16,6 +17,7 @@ pub mod dev;
 mod error;
 mod files;
 pub mod listen;
+pub mod login;
 pub mod serve;
 pub mod terminal;
 pub mod tgs;
@@ -54,6 +56,10 @@ enum Command {
     Token(token::Args),
     /// Make a development CA and a server certificate
     Certs(certs::Args),
+    /// Log in at a domain, for `tgs`, `listen` and `call`
+    Login(login::Args),
+    /// Forget the login at a domain
+    Logout(login::LogoutArgs),
     /// List the TGs that a token may use
     Tgs(tgs::Args),
     /// Wait for calls and answer them
@@ -78,6 +84,8 @@ impl Cli {
             Command::Serve(args) => args.run(log).await,
             Command::Token(args) => args.run().await,
             Command::Certs(args) => args.run().await,
+            Command::Login(args) => args.run().await,
+            Command::Logout(args) => args.run().await,
             Command::Tgs(args) => args.run().await,
             Command::Listen(args) => args.run().await,
             Command::Call(args) => args.run().await,

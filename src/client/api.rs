@@ -101,9 +101,11 @@ impl Client {
         let left = || deadline.saturating_duration_since(clock::instant());
         let what = || format!("{} {}", ask.method, super::uri::path_of(&ask.uri));
         let mut pause = Duration::from_millis(100);
+        let mut renewed = false;
         loop {
             let connected = self.0.link.current(left()).await?;
             let request = ask.request(self)?;
+            let authorization = request.headers().get(header::AUTHORIZATION).cloned();
             let patience = if ask.again { TRY.min(left()) } else { left() };
             let mut link = self.watch();
             let sent = tokio::select! {
@@ -118,6 +120,14 @@ impl Client {
                     tokio::time::sleep(after).await;
                     pause *= 2;
                     continue;
+                }
+                // RFC 6750 §3.1: a refused request did nothing, and may be sent again with another token.
+                Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED && !renewed => {
+                    renewed = true;
+                    if self.renew_token(authorization.as_ref(), left()).await {
+                        continue;
+                    }
+                    return Ok(response);
                 }
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(error)) => {
@@ -163,6 +173,8 @@ impl Client {
         };
         if parts.status.is_success() {
             Ok((parts.headers, body))
+        } else if let (StatusCode::UNAUTHORIZED, Some(ended)) = (parts.status, self.login_ended()) {
+            Err(ended.into())
         } else {
             Err(ClientError::from_answer(parts.status, &parts.headers, &body))
         }

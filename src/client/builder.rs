@@ -1,11 +1,14 @@
 //! A client and what it is made from.
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use http::HeaderValue;
 
 use super::ClientError;
 use super::enrol::{Credential, Credentials};
 use super::link::{Dial, Link, LinkWatch};
+use super::login::{self, Bearer, Keeper, LoginError, Secret, TokenSource};
 use super::task::lock;
 use super::uri::Origin;
 use crate::clock;
@@ -21,9 +24,10 @@ use crate::transport::tls;
 #[derive(Debug)]
 pub struct Builder {
     server: String,
-    token: Option<String>,
+    token: Option<Secret>,
+    login: Option<TokenSource>,
     roots: Option<Vec<u8>>,
-    passport_key: Option<String>,
+    passport_key: Option<Secret>,
     passport_chain: Option<Vec<u8>>,
 }
 
@@ -31,7 +35,14 @@ impl Builder {
     /// The bearer token for every request.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
+        self.token = Some(Secret::new(token));
+        self
+    }
+
+    /// Bearer tokens of a login at this server, in place of [`Builder::token`]: each is renewed ahead of its end.
+    #[must_use]
+    pub fn login(mut self, source: TokenSource) -> Self {
+        self.login = Some(source);
         self
     }
 
@@ -45,7 +56,7 @@ impl Builder {
     /// The key that PASSporTs are signed with, as PKCS#8 PEM; without one, the client makes keys and enrols them.
     #[must_use]
     pub fn passport_key(mut self, pem: impl Into<String>) -> Self {
-        self.passport_key = Some(pem.into());
+        self.passport_key = Some(Secret::new(pem));
         self
     }
 
@@ -65,19 +76,29 @@ impl Builder {
             None => tls::roots(None).map_err(|e| ClientError::input("the system's trust roots", e))?,
         };
         let config = tls::quic_client(roots).map_err(|e| ClientError::input("TLS", e))?;
-        let key = self.passport_key.as_deref().map(SigningKey::from_pem).transpose();
+        let key = self.passport_key.as_ref().map(|pem| SigningKey::from_pem(pem.expose())).transpose();
         let key = key.map_err(|error| ClientError::input("PASSporT key", error))?;
         let chain = self.passport_chain.as_deref().map(read_chain).transpose()?.unwrap_or_default();
         let given = key.map(|key| Arc::new(Credential { key, chain }));
         let credentials = Credentials { given, ..Credentials::default() };
+        let bearer = Arc::new(Bearer::default());
+        if let Some(token) = self.token {
+            bearer.set(token);
+        }
+        let keeper = match self.login {
+            Some(source) => {
+                // wire §6: the bearer never goes anywhere else.
+                if source.domain() != login::authority(&self.server).map_err(Arc::new)? {
+                    let why = format!("it is for {}, and goes nowhere else", source.domain());
+                    return Err(ClientError::input("login", why));
+                }
+                let http = login::provider_http(self.roots.as_deref()).map_err(Arc::new)?;
+                Some(Keeper::start(source, http, Arc::clone(&bearer)).await.map_err(Arc::new)?)
+            }
+            None => None,
+        };
         let link = Link::connect(Dial::new(origin.clone(), config)).await?;
-        Ok(Client(Arc::new(Inner {
-            origin,
-            link,
-            token: RwLock::new(self.token),
-            credentials,
-            skew: Mutex::new(0),
-        })))
+        Ok(Client(Arc::new(Inner { origin, link, bearer, keeper, credentials, skew: Mutex::new(0) })))
     }
 }
 
@@ -92,7 +113,7 @@ fn read_chain(pem: &[u8]) -> Result<Vec<Vec<u8>>, ClientError> {
     Ok(all)
 }
 
-fn read_roots(pem: &[u8]) -> Result<rustls::RootCertStore, ClientError> {
+pub(super) fn read_roots(pem: &[u8]) -> Result<rustls::RootCertStore, ClientError> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
     let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
@@ -111,7 +132,8 @@ pub struct Client(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) origin: Origin,
     pub(super) link: Link,
-    token: RwLock<Option<String>>,
+    bearer: Arc<Bearer>,
+    keeper: Option<Keeper>,
     pub(super) credentials: Credentials,
     /// How far the server's clock is ahead of ours, ms.
     skew: Mutex<i64>,
@@ -126,13 +148,19 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// A client of the server at this URL: `https://host:port`.
     pub fn builder(server: impl Into<String>) -> Builder {
-        Builder { server: server.into(), token: None, roots: None, passport_key: None, passport_chain: None }
+        Builder {
+            server: server.into(),
+            token: None,
+            login: None,
+            roots: None,
+            passport_key: None,
+            passport_chain: None,
+        }
     }
 
     /// Another token, from the next request on; calls go on.
     pub fn set_token(&self, token: impl Into<String>) {
-        let mut slot = self.0.token.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *slot = Some(token.into());
+        self.0.bearer.set(Secret::new(token));
     }
 
     /// Whether there is a connection now.
@@ -165,8 +193,33 @@ impl Client {
     }
 
     pub(super) fn bearer(&self) -> Option<String> {
-        let token = self.0.token.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        token.as_ref().map(|token| format!("Bearer {token}"))
+        self.0.bearer.get().map(|token| format!("Bearer {}", token.expose()))
+    }
+
+    /// Why the login that this client was made with can't be renewed any more; requests are refused once its
+    /// last token ends. `None` while it can, and for a client without a login.
+    pub fn login_ended(&self) -> Option<Arc<LoginError>> {
+        self.0.keeper.as_ref()?.ended()
+    }
+
+    /// A request with this `authorization` was refused by 401: whether another try would carry another token.
+    pub(super) async fn renew_token(&self, authorization: Option<&HeaderValue>, patience: Duration) -> bool {
+        let Some(keeper) = &self.0.keeper else { return false };
+        let stale = authorization.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        match stale {
+            Some(stale) => keeper.renewed(&Secret::new(stale), patience).await,
+            None => false,
+        }
+    }
+
+    /// Whether this is a 401 that a renewed token may repair; asks for one.
+    pub(super) fn may_recover(&self, error: &ClientError) -> bool {
+        let refused = error.refusal().is_some_and(|refusal| refusal.status == 401);
+        let (true, Some(keeper), Some(token)) = (refused, &self.0.keeper, self.0.bearer.get()) else {
+            return false;
+        };
+        keeper.nudge(token);
+        true
     }
 
     /// A PASSporT for a call on a TG, by the server's clock as far as it is known. Enrols if there is no key yet.

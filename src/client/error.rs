@@ -1,10 +1,12 @@
 //! The client's one error: what went wrong, who is to blame, and what the server said about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
 use super::audio::AudioError;
+use super::login::LoginError;
 use crate::protocol::problem::ProblemBody;
 use crate::protocol::time::Timestamp;
 
@@ -94,6 +96,9 @@ pub enum ClientError {
     /// The call is over.
     #[error("the call has ended")]
     Ended,
+    /// The login that the client was made with gives no more tokens.
+    #[error("{0}")]
+    Login(#[from] Arc<LoginError>),
     /// An audio file or codec failed.
     #[error(transparent)]
     Audio(#[from] AudioError),
@@ -110,6 +115,11 @@ impl ClientError {
             Self::Unreachable { .. } | Self::Lost(_) | Self::Timeout { .. } => Blame::Network,
             Self::Refused(refusal) if refusal.status >= 500 => Blame::Server,
             Self::Protocol(_) => Blame::Server,
+            Self::Login(error) => match **error {
+                LoginError::Unreachable { .. } => Blame::Network,
+                LoginError::Protocol { .. } => Blame::Server,
+                _ => Blame::Caller,
+            },
             Self::Untrusted { .. } | Self::Refused(_) | Self::Input { .. } | Self::Ended | Self::Audio(_) => {
                 Blame::Caller
             }

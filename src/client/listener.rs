@@ -90,7 +90,11 @@ async fn listen(handler: Handler, out: Out) {
             // The old connection may fall silent without a word.
             () = watch.beyond(generation) => { failures = 0; continue }
         };
-        if error.refusal().is_some_and(|refusal| matches!(refusal.status, 401 | 403 | 404)) {
+        let client = handler.client();
+        let ended = client.login_ended();
+        let again = ended.is_none() && client.may_recover(&error);
+        if !again && let Some(refusal) = error.refusal().filter(|r| matches!(r.status, 401 | 403 | 404)) {
+            let error = ended.filter(|_| refusal.status == 401).map_or(error, ClientError::from);
             let _ = out.send(Err(error)).await;
             return;
         }

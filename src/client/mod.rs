@@ -22,6 +22,7 @@
 //! | one call: its state, its events, what can be done to it | `call` |
 //! | events both ways, resumed after a loss | `signalling` |
 //! | chunks both ways, without codecs | `media` |
+//! | logging in, and tokens that renew themselves | [`login`] |
 //! | codecs, files, recording, microphone | `audio_call`, `audio`, `device` |
 
 mod api;
@@ -37,6 +38,7 @@ mod error;
 mod handler;
 mod link;
 mod listener;
+pub mod login;
 mod media;
 mod signalling;
 mod task;

@@ -277,9 +277,9 @@ impl Run {
 
     async fn on_closed(&mut self, error: ClientError) -> bool {
         (self.reverse, self.reverse_open, self.pong_by) = (None, None, None);
-        if let Some(refusal) = error.refusal()
-            && matches!(refusal.status, 401 | 403 | 404 | 410)
-        {
+        // A call under way outlives its login: a token that ended says nothing about it.
+        let again = self.line.client.may_recover(&error);
+        if !again && error.refusal().is_some_and(|refusal| matches!(refusal.status, 401 | 403 | 404 | 410)) {
             let _ = self.heard.send(Heard::Gone(error)).await;
             return false;
         }
