@@ -176,3 +176,43 @@ async fn a_caller_without_proof_rings_nobody() {
     assert_eq!(again.json()["code"], "passport-replay");
     assert_eq!(bob.get("providertgs/test/calls").await.json()["calls"].as_array().unwrap().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_called_and_is_handed_on_has_the_servers_word() {
+    let (world, enroller) = world().await;
+    let ca = world.settings.passports.clone();
+    let now = ript::clock::now();
+    let mut pair = Vec::new();
+    for (name, own) in [("alice", ALICE), ("bob", BOB), ("carol", "+14085550003")] {
+        let user = world.user(name, own).await;
+        let handler = user.register(name, BOTH).await;
+        pair.push((user, handler));
+    }
+    let [(alice, a1), (bob, b1), (carol, c1)] = <[_; 3]>::try_from(pair).ok().unwrap();
+    let (key, chain) = enroller.credential(&number(ALICE), now).unwrap();
+    let passport = Passport::sign_with(&key, &chain, &number(ALICE), &number(BOB), &Ppt::Base, now).unwrap();
+    let body = json!({"handler": a1, "destination": BOB, "passport": passport});
+    let placed = alice.post("providertgs/test/calls", &body).await.json();
+    let call = placed["uri"].as_str().unwrap();
+    let list = bob.get("providertgs/test/calls").await.json();
+    let theirs = list["calls"][0]["uri"].as_str().unwrap().to_owned();
+    assert_eq!(bob.claim(&theirs, &b1, Some("answer")).await.status, 200);
+    assert_eq!(bob.event(&theirs, &b1, json!({"event": "answered"})).await.status, 200);
+    let transfer = json!({"event": "transfer", "target": "+14085550003"});
+    assert_eq!(alice.event(call, &a1, transfer).await.status, 200);
+    let rings = async {
+        loop {
+            let list = carol.get("providertgs/test/calls").await.json();
+            if let Some(uri) = list["calls"][0]["uri"].as_str() {
+                return uri.to_owned();
+            }
+        }
+    };
+    let uri = soon("Carol's call", rings).await;
+    let seen = carol.get(&format!("{uri}?handler={}", crate::common::user::encode(&c1))).await.json();
+    assert_eq!((&seen["from"], &seen["verification"]["attest"]), (&json!(BOB), &json!("A")));
+    let word = Passport::parse(seen["passport"].as_str().unwrap()).unwrap();
+    assert_eq!(word.orig(), &number(BOB));
+    let verdict = word.check(&ca, &number("+14085550003"), now).unwrap();
+    assert_eq!(serde_json::to_value(verdict).unwrap(), seen["verification"]);
+}

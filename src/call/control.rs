@@ -2,7 +2,7 @@
 
 use super::leg::{Device, Out};
 use super::machine::{Transfer, illegal};
-use super::{Call, Leg, NewLeg, Output, Purpose, Refusal, To};
+use super::{Call, Caller, Leg, NewLeg, Output, Purpose, Refusal, To};
 use crate::protocol::event::{Body, Outcome, Party, State};
 use crate::protocol::id::{HandlerKey, LegId};
 use crate::protocol::number::Number;
@@ -123,6 +123,7 @@ impl Call {
             by_handler: key,
             keep,
             target: None,
+            vouched: None,
             to: to.clone(),
             ref_seq: Some(ref_seq),
         });
@@ -137,6 +138,20 @@ impl Call {
         Ok(())
     }
 
+    /// Who is handed on without a PASSporT of their own: they were called. Nobody rings before the server vouches for them.
+    pub fn unvouched(&self) -> Option<&Number> {
+        let keep = self.index(self.transfer.as_ref()?.keep).ok()?;
+        let leg = &self.legs[keep];
+        (leg.party != Party::Caller || leg.caller.is_none()).then_some(&leg.own)
+    }
+
+    pub(super) fn vouched(&mut self, caller: Caller) {
+        if let Some(transfer) = &mut self.transfer {
+            transfer.vouched = Some(caller);
+            self.changed = true;
+        }
+    }
+
     pub(super) fn transfer_routed(&mut self, now: Timestamp, spec: NewLeg) {
         let Some(transfer) = &self.transfer else { return };
         let (by, keep) = (transfer.by, transfer.keep);
@@ -149,8 +164,9 @@ impl Call {
             transfer.target = Some(spec.id);
         }
         let remote = self.legs[keep].own.clone();
-        // The PASSporT names the caller; a callee who is handed on has none here.
-        let caller = self.legs[keep].caller.clone().filter(|_| self.legs[keep].party == Party::Caller);
+        // The PASSporT names the caller; a callee who is handed on has the server's word.
+        let own = self.legs[keep].caller.clone().filter(|_| self.legs[keep].party == Party::Caller);
+        let caller = own.or_else(|| self.transfer.as_ref()?.vouched.clone());
         let party = self.legs[by].party;
         let mut leg = Leg::new(now, spec, CallDirection::Inbound, party, remote, caller);
         leg.deadline = Some(now + self.timing.answer);

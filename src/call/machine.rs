@@ -45,6 +45,9 @@ pub(super) struct Transfer {
     pub(super) keep: LegId,
     /// Who is to join, once found.
     pub(super) target: Option<LegId>,
+    /// The server's word for who stays, for the target.
+    #[serde(default)]
+    pub(super) vouched: Option<Caller>,
     pub(super) to: Number,
     pub(super) ref_seq: Option<u64>,
 }
@@ -116,6 +119,7 @@ impl Call {
                 self.tap(at, handler);
             }
             Input::Routed { purpose, leg } => self.routed(now, purpose, leg),
+            Input::Vouched(caller) => self.vouched(caller),
             Input::NotRouted { purpose, code } => self.not_routed(now, purpose, code),
             Input::Opened { leg, byway, kind, after } => {
                 let at = self.index(leg)?;

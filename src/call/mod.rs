@@ -69,6 +69,8 @@ pub enum Input {
         /// Its user and devices.
         leg: NewLeg,
     },
+    /// The server vouches for who is handed on to the target that is found next.
+    Vouched(Caller),
     /// Nobody was found.
     NotRouted {
         /// What for.

@@ -99,6 +99,21 @@ impl Enroller {
     }
 }
 
+impl Enroller {
+    /// A new key that may speak for an identity, and its chain in DER: for the server's own word.
+    pub fn credential(
+        &self,
+        identity: &Identity,
+        now: Timestamp,
+    ) -> Result<(SigningKey, Vec<Vec<u8>>), EnrolError> {
+        let key = SigningKey::generate().map_err(|error| EnrolError::Issuer(error.to_string()))?;
+        let pem = self.enrol(&request(&key, identity)?, |_| true, now)?;
+        let chain = CertificateDer::pem_slice_iter(pem.as_bytes()).map(|der| der.map(|der| der.to_vec()));
+        let chain = chain.collect::<Result<_, _>>().map_err(|error| EnrolError::Issuer(error.to_string()))?;
+        Ok((key, chain))
+    }
+}
+
 impl fmt::Debug for Enroller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Enroller").field("ends", &self.ends).finish_non_exhaustive()

@@ -361,7 +361,14 @@ impl Actor {
                 }
             }
             Output::Route { destination, purpose } => {
-                let input = match service.locate(&destination) {
+                let found = service.locate(&destination).and_then(|leg| {
+                    let unvouched = self.call.unvouched().filter(|_| purpose == Purpose::Transfer).cloned();
+                    if let Some(from) = unvouched {
+                        self.follow_up(Input::Vouched(service.vouch(&from, &destination)?));
+                    }
+                    Ok(leg)
+                });
+                let input = match found {
                     Ok(leg) => Input::Routed { purpose, leg },
                     Err(problem) => Input::NotRouted { purpose, code: problem.code },
                 };
