@@ -225,7 +225,11 @@ impl Call {
 
     /// Will not have it.
     pub async fn decline(&self, reason: &str, scope: Scope) -> Result<(), ClientError> {
-        self.tell(ClientBody::Declined { reason: reason.to_owned(), scope }).await
+        match self.tell(ClientBody::Declined { reason: reason.to_owned(), scope }).await {
+            // It is over: by an earlier try whose answer was lost, or because the caller gave up.
+            Err(error) if error.is_ended() => Ok(()),
+            told => told,
+        }
     }
 
     /// Holds.
