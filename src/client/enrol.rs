@@ -23,12 +23,15 @@ pub(super) struct Credential {
     pub(super) chain: Vec<Vec<u8>>,
 }
 
+/// Enrolled ones by TG and number, and until when.
+type Enrolled = HashMap<(String, String), (Timestamp, Arc<Credential>)>;
+
 /// Those we have.
 #[derive(Debug, Default)]
 pub(super) struct Credentials {
     pub(super) given: Option<Arc<Credential>>,
-    /// By TG and number, and until when. The lock is held while one enrols: two calls at once need one certificate.
-    pub(super) enrolled: tokio::sync::Mutex<HashMap<(String, String), (Timestamp, Arc<Credential>)>>,
+    /// The lock is held while one enrols: two calls at once need one certificate.
+    pub(super) enrolled: tokio::sync::Mutex<Enrolled>,
 }
 
 impl Client {

@@ -64,10 +64,10 @@ pub fn parse(der: &[u8]) -> Option<TnAuthList> {
         let element = list.element()?;
         let inside = Der::new(element).take(*element.first()?)?;
         let mut inner = Der::new(inside);
-        entries.push(match element.first()? {
-            &SPC => TnEntry::Spc(text(inner.take(IA5_STRING)?, |b| b.is_ascii_graphic())?),
-            &ONE => TnEntry::One(number(inner.take(IA5_STRING)?)?),
-            &RANGE => {
+        entries.push(match *element.first()? {
+            SPC => TnEntry::Spc(text(inner.take(IA5_STRING)?, |b| b.is_ascii_graphic())?),
+            ONE => TnEntry::One(number(inner.take(IA5_STRING)?)?),
+            RANGE => {
                 let mut range = inner.sequence()?;
                 let start = number(range.take(IA5_STRING)?)?;
                 let count = range.unsigned().filter(|count| count.len() <= 8 && range.is_empty())?;
