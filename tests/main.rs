@@ -21,6 +21,7 @@ mod handlers;
 mod json_twin;
 mod layers;
 mod limits;
+mod login;
 mod media_byways;
 mod media_crash;
 mod media_dtmf;

@@ -19,6 +19,8 @@ pub struct Provider {
     pub issuer: String,
     pub fetch: Settings,
     pub fetcher: Fetcher,
+    /// The CA that its certificate comes from.
+    pub ca: String,
     folder: tempfile::TempDir,
     child: Child,
 }
@@ -40,7 +42,8 @@ impl Provider {
         let root = CertificateDer::from_pem_slice(ca.cert_pem().as_bytes()).expect("a certificate");
         let fetch = Settings { allow: vec!["127.0.0.0/8".parse().expect("a network")], roots: vec![root] };
         let (child, issuer) = launch(folder.path(), "0", variables);
-        Self { issuer, fetcher: Fetcher::new(&fetch).expect("a client"), fetch, folder, child }
+        let fetcher = Fetcher::new(&fetch).expect("a client");
+        Self { issuer, fetch, fetcher, ca: ca.cert_pem().to_owned(), folder, child }
     }
 
     /// The same issuer with new keys.
