@@ -1,10 +1,17 @@
 //! Logins at a real identity provider: how a client comes by its token, and keeps it.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
-use ript::client::login::{DevicePrompt, Flow, Login, LoginError, TokenSource};
-use ript::client::{Call, Client, Handler, HandlerSpec, Listener};
+use reqwest::{Url, header};
+use ript::client::login::{DevicePrompt, Flow, Login, LoginError, LoginStore, Secret, TokenSource};
+use ript::client::{Call, Client, ClientError, Handler, HandlerSpec, Listener};
 use ript::protocol::event::{Outcome, State};
+use ript::protocol::time::Timestamp;
+use ript::transport::tls;
+use rustls::RootCertStore;
 
 use crate::common::idp::Provider;
 use crate::common::{World, soon};
@@ -170,4 +177,213 @@ async fn calls_go_on_beyond_the_tokens_that_they_began_with() {
     hang_up(&answered, &placed).await;
     assert!(alice.login_ended().is_none() && bob.login_ended().is_none());
     assert_eq!((alice.connection(), bob.connection()), (Some(1), Some(1)));
+}
+
+/// Plays the browser of somebody who logs in as `account`: the page that it ends on, and its status.
+async fn browse(mut url: Url, account: &str, provider: &Provider) -> (u16, String) {
+    let mut roots = RootCertStore::empty();
+    roots.add(provider.fetch.roots[0].clone()).unwrap();
+    let browser = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::tcp_client(roots, &["http/1.1"]).unwrap())
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    let home = url.origin();
+    let mut cookies = BTreeMap::new();
+    url.query_pairs_mut().append_pair("login_hint", account);
+    for _ in 0..20 {
+        let mut request = browser.get(url.clone());
+        if url.origin() == home {
+            let all: Vec<_> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            request = request.header(header::COOKIE, all.join("; "));
+        }
+        let answer = request.send().await.unwrap();
+        for set in answer.headers().get_all(header::SET_COOKIE) {
+            let (name, rest) = set.to_str().unwrap().split_once('=').unwrap();
+            match rest.split(';').next().unwrap() {
+                "" => cookies.remove(name),
+                value => cookies.insert(name.to_owned(), value.to_owned()),
+            };
+        }
+        match answer.headers().get(header::LOCATION) {
+            Some(next) => url = url.join(next.to_str().unwrap()).unwrap(),
+            None => return (answer.status().as_u16(), answer.text().await.unwrap()),
+        }
+    }
+    panic!("too many redirects, the last to {url}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_brings_the_login_back_to_this_machine() {
+    let domain = Domain::start("300").await;
+    let flow = domain.flow().await;
+    let (shown, url) = tokio::sync::oneshot::channel::<Url>();
+    let person = async {
+        let url = url.await.unwrap();
+        let asked: BTreeMap<_, _> = url.query_pairs().into_owned().collect();
+        assert_eq!(
+            (asked["code_challenge_method"].as_str(), asked["response_type"].as_str()),
+            ("S256", "code")
+        );
+        assert!(asked["redirect_uri"].starts_with("http://127.0.0.1:"), "{asked:?}");
+        browse(url, ALICE, &domain.provider).await
+    };
+    let login = flow.browser(|url| shown.send(url.clone()).unwrap());
+    let (login, (status, page)) = soon("the login", async { tokio::join!(login, person) }).await;
+    assert!(status == 200 && page.contains("go back to ript"), "{status} {page}");
+    let login = login.unwrap();
+    let fresh = flow.refresh(&login).await.unwrap();
+    assert_ne!((&fresh.access_token, &fresh.refresh_token), (&login.access_token, &login.refresh_token));
+    let client = domain.client(TokenSource::new(fresh)).await;
+    assert_eq!(register(&client).await.number().unwrap().to_string(), ALICE);
+    // A refresh token that was used up has been stolen: its whole family ends.
+    match flow.refresh(&login).await {
+        Err(error @ LoginError::Ended { .. }) => {
+            assert!(error.is_final() && error.to_string().contains("invalid_grant"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_token_is_renewed_before_it_is_sent_or_once_it_is_refused() {
+    let domain = Domain::start("300").await;
+    let mut refused = domain.login(ALICE).await;
+    refused.access_token = Secret::new("stale");
+    let client = domain.client(TokenSource::new(refused.clone())).await;
+    let seen = domain.provider.seen("/token").await;
+    let (tgs, again) = tokio::join!(client.tgs(), client.tgs());
+    assert_eq!((tgs.unwrap().len(), again.unwrap().len()), (2, 2));
+    assert_eq!(domain.provider.seen("/token").await, seen + 1, "one renewal serves all who wait");
+
+    let mut old = domain.login(ALICE).await;
+    (old.issued, old.expires) = (Timestamp::from_millis(1_000), Some(Timestamp::from_millis(2_000)));
+    let client = domain.client(TokenSource::new(old.clone())).await;
+    assert_eq!(domain.provider.seen("/token").await, seen + 3);
+    assert_eq!(client.tgs().await.unwrap().len(), 2);
+    old.refresh_token = Some(Secret::new("made-up"));
+    let builder = Client::builder(domain.world.url()).roots(domain.roots.clone());
+    match builder.login(TokenSource::new(old)).connect().await {
+        Err(ClientError::Login(error)) => assert!(matches!(*error, LoginError::Ended { .. }), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_the_provider_forgot_ends_and_calls_go_on() {
+    let mut domain = Domain::start("5").await;
+    let bob = domain.client(TokenSource::new(domain.login(BOB).await)).await;
+    let alice = domain.client(TokenSource::new(domain.login(ALICE).await)).await;
+    let (at_alice, mut ringing) = (register(&alice).await, register(&bob).await.listen());
+    let (placed, answered) = call(&at_alice, &mut ringing).await;
+    domain.provider.rotate();
+    soon("the end of alice's login", async {
+        while alice.login_ended().is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let ended = soon("the refusal", async {
+        loop {
+            if let Err(error) = alice.tgs().await {
+                return error;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    match ended.await {
+        ClientError::Login(error) => assert!(matches!(*error, LoginError::Ended { .. }), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(at_alice.place(BOB, None).await, Err(ClientError::Login(_))));
+    is_alive(&placed, &answered).await;
+    hang_up(&placed, &answered).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_wait_for_a_provider_that_is_slow_and_calls_do_not() {
+    let domain = Domain::start("5").await;
+    let login = domain.login(ALICE).await;
+    let end = login.expires.unwrap();
+    let alice = domain.client(TokenSource::new(login)).await;
+    let bob = domain.client(TokenSource::new(domain.login(BOB).await)).await;
+    let (at_alice, mut ringing) = (register(&alice).await, register(&bob).await.listen());
+    let (placed, answered) = call(&at_alice, &mut ringing).await;
+    domain.provider.freeze(true);
+    // A little more, so that bob's has ended, too.
+    tokio::time::sleep(end.since(ript::clock::now()) + Duration::from_secs(2)).await;
+    is_alive(&placed, &answered).await;
+    let asked = tokio::spawn(async move { alice.tgs().await.map(|tgs| tgs.len()) });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!asked.is_finished(), "{:?}", asked.await);
+    domain.provider.freeze(false);
+    assert_eq!(soon("the answer", asked).await.unwrap().unwrap(), 2);
+    let (again, taken) = call(&at_alice, &mut ringing).await;
+    hang_up(&again, &taken).await;
+    hang_up(&placed, &answered).await;
+}
+
+/// Modes of all files within.
+fn modes(folder: &Path) -> Vec<u32> {
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    std::fs::read_dir(folder).unwrap().map(|file| mode(&file.unwrap().path())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_share_a_kept_login_until_it_is_removed() {
+    let domain = Domain::start("5").await;
+    let folder = tempfile::tempdir().unwrap();
+    let store = LoginStore::new(folder.path().join("logins"));
+    match TokenSource::stored(&store, &domain.name()) {
+        Err(LoginError::None { domain: named }) => assert_eq!(named, domain.name()),
+        other => panic!("{other:?}"),
+    }
+    let first = domain.login(ALICE).await;
+    store.save(&first).await.unwrap();
+    let source = || TokenSource::stored(&store, &domain.world.url()).unwrap();
+    let (one, two) = (domain.client(source()).await, domain.client(source()).await);
+    let began = std::time::Instant::now();
+    // Were a refresh token used twice, the provider would end them all.
+    domain.renewals(2).await;
+    assert!(began.elapsed() > Duration::from_secs(6), "both renewed: {:?}", began.elapsed());
+    assert_eq!((one.tgs().await.unwrap().len(), two.tgs().await.unwrap().len()), (2, 2));
+    assert!(one.login_ended().is_none() && two.login_ended().is_none());
+    let kept = store.load(&domain.name()).unwrap().unwrap();
+    assert!(kept.access_token != first.access_token && kept.refresh_token != first.refresh_token);
+    let all = modes(&folder.path().join("logins"));
+    assert!(all.iter().all(|mode| *mode == 0o600) && all.len() == 2, "{all:?}");
+
+    assert!(store.remove(&domain.name()).unwrap() && !store.remove(&domain.name()).unwrap());
+    for client in [one, two] {
+        let ended = soon("the end", async {
+            loop {
+                if let Some(ended) = client.login_ended() {
+                    return ended;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert!(matches!(*ended.await, LoginError::None { .. }));
+    }
+    assert_eq!(store.load(&domain.name()).unwrap(), None, "a renewal doesn't bring it back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_goes_to_nobody_else() {
+    let domain = Domain::start("300").await;
+    let login = domain.login(ALICE).await;
+    let other = World::start().await;
+    let builder = Client::builder(other.url()).roots(std::fs::read(&other.ca).unwrap());
+    match builder.login(TokenSource::new(login)).connect().await {
+        Err(ClientError::Input { what, reason }) => {
+            assert!(what == "login" && reason.contains(&domain.name()), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let only_server = std::fs::read(&domain.world.ca).unwrap();
+    let flow = Flow::discover(&domain.name(), Some(&only_server)).await.unwrap();
+    let shown = |prompt: &DevicePrompt| panic!("{prompt:?}");
+    assert!(matches!(flow.device(shown).await, Err(LoginError::Untrusted { .. })));
+    let none = Flow::discover(&other.url(), Some(&std::fs::read(&other.ca).unwrap())).await;
+    assert!(matches!(none, Err(LoginError::NotOffered { .. })), "{none:?}");
 }

@@ -56,6 +56,13 @@ impl Provider {
         self.child = child;
     }
 
+    /// Stops and resumes it: meanwhile it is there, and says nothing.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(done.expect("kill").success());
+    }
+
     /// A token by client credentials; `urn:ript:opaque` gives opaque ones.
     pub async fn token(&self, resource: &str) -> String {
         let machine = Credentials { id: "machine".into(), secret: "machine-secret-for-tests".into() };
