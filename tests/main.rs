@@ -22,6 +22,7 @@ mod json_twin;
 mod layers;
 mod limits;
 mod login;
+mod login_kept;
 mod media_byways;
 mod media_crash;
 mod media_dtmf;
