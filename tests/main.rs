@@ -21,6 +21,8 @@ mod handlers;
 mod json_twin;
 mod layers;
 mod limits;
+mod login;
+mod login_kept;
 mod media_byways;
 mod media_crash;
 mod media_dtmf;

@@ -19,7 +19,7 @@ use crate::common::{AUDIENCE, ISSUER, World};
 
 const NUMBER: &str = "+14085551000";
 
-fn trusting(provider: &Provider) -> impl FnOnce(&mut Settings) {
+pub fn trusting(provider: &Provider) -> impl FnOnce(&mut Settings) {
     let (issuer, fetch) = (provider.issuer.clone(), provider.fetch.clone());
     move |settings| {
         settings.tokens.leeway = Duration::ZERO;

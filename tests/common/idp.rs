@@ -19,6 +19,8 @@ pub struct Provider {
     pub issuer: String,
     pub fetch: Settings,
     pub fetcher: Fetcher,
+    /// The CA that its certificate comes from.
+    pub ca: String,
     folder: tempfile::TempDir,
     child: Child,
 }
@@ -40,7 +42,8 @@ impl Provider {
         let root = CertificateDer::from_pem_slice(ca.cert_pem().as_bytes()).expect("a certificate");
         let fetch = Settings { allow: vec!["127.0.0.0/8".parse().expect("a network")], roots: vec![root] };
         let (child, issuer) = launch(folder.path(), "0", variables);
-        Self { issuer, fetcher: Fetcher::new(&fetch).expect("a client"), fetch, folder, child }
+        let fetcher = Fetcher::new(&fetch).expect("a client");
+        Self { issuer, fetch, fetcher, ca: ca.cert_pem().to_owned(), folder, child }
     }
 
     /// The same issuer with new keys.
@@ -51,6 +54,13 @@ impl Provider {
         let (child, issuer) = launch(self.folder.path(), &port, &[]);
         assert_eq!(issuer, self.issuer);
         self.child = child;
+    }
+
+    /// Stops and resumes it: meanwhile it is there, and says nothing.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(done.expect("kill").success());
     }
 
     /// A token by client credentials; `urn:ript:opaque` gives opaque ones.

@@ -129,6 +129,15 @@ impl Keeper {
     }
 }
 
+/// Where another token came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Got {
+    /// From the store.
+    Kept,
+    /// From the provider, just now.
+    Renewed,
+}
+
 struct Keeping {
     login: Login,
     store: Option<LoginStore>,
@@ -161,9 +170,11 @@ impl Keeping {
             });
             if worth {
                 failures = match self.renew().await {
-                    Ok(()) => {
+                    Ok(got) => {
                         tracing::debug!(domain = self.login.domain, "the token was renewed");
-                        (self.ended, renewed_at) = (None, Some(clock::instant()));
+                        // What another process got may be about to end.
+                        let now = (got == Got::Renewed).then(clock::instant);
+                        (self.ended, renewed_at) = (None, now);
                         0
                     }
                     Err(error) => self.failed(error, failures),
@@ -200,40 +211,52 @@ impl Keeping {
     }
 
     /// Gets another token: one that another process got, or one from the provider.
-    async fn renew(&mut self) -> Result<(), LoginError> {
+    async fn renew(&mut self) -> Result<Got, LoginError> {
         let domain = self.login.domain.clone();
         let _turn = match &self.store {
-            Some(store) => {
-                let turn = store.turn(&domain).await?;
-                // Who logged out meanwhile stays so.
-                let kept = store.load(&domain)?.ok_or(LoginError::None { domain })?;
-                if kept.access_token != self.login.access_token {
-                    // A login at the same domain, perhaps a new one after ours had ended.
-                    (self.login, self.ended) = (kept, None);
-                    if self.login.due_in(clock::now()) != Some(Duration::ZERO) {
-                        self.bearer.set(self.login.access_token.clone());
-                        return Ok(());
-                    }
-                }
-                Some(turn)
-            }
+            Some(store) => Some(store.turn(&domain).await?),
             None => None,
         };
-        if let Some(ended) = &self.ended {
-            let code = "it was not renewed".to_owned();
-            let domain = self.login.domain.clone();
-            tracing::trace!(%ended, "still");
-            return Err(LoginError::Ended { domain, code });
+        loop {
+            if let Some(kept) = self.other()? {
+                // A login at the same domain, perhaps a new one after ours had ended.
+                (self.login, self.ended) = (kept, None);
+                if self.login.due_in(clock::now()) != Some(Duration::ZERO) {
+                    self.bearer.set(self.login.access_token.clone());
+                    return Ok(Got::Kept);
+                }
+            }
+            if let Some(ended) = &self.ended {
+                let code = "it was not renewed".to_owned();
+                tracing::trace!(%ended, "still");
+                return Err(LoginError::Ended { domain, code });
+            }
+            let fresh = Flow::of(&self.login, self.http.clone()).refresh(&self.login).await?;
+            // Logging in and out waits for no provider: it may have happened meanwhile, and counts more.
+            match self.other() {
+                Err(error @ LoginError::None { .. }) => return Err(error),
+                Ok(Some(_)) => continue,
+                Ok(None) | Err(_) => {}
+            }
+            self.login = fresh;
+            self.bearer.set(self.login.access_token.clone());
+            if let Some(store) = &self.store
+                && let Err(error) = store.save(&self.login).await
+            {
+                // The token is good all the same.
+                tracing::warn!(%error, "the renewed login could not be kept");
+            }
+            return Ok(Got::Renewed);
         }
-        self.login = Flow::of(&self.login, self.http.clone()).refresh(&self.login).await?;
-        self.bearer.set(self.login.access_token.clone());
-        if let Some(store) = &self.store
-            && let Err(error) = store.save(&self.login).await
-        {
-            // The token is good all the same.
-            tracing::warn!(%error, "the renewed login could not be kept");
-        }
-        Ok(())
+    }
+
+    /// The login that is kept in place of ours; an error if there is none any more.
+    fn other(&self) -> Result<Option<Login>, LoginError> {
+        let Some(store) = &self.store else { return Ok(None) };
+        let domain = &self.login.domain;
+        // Who logged out meanwhile stays so.
+        let kept = store.load(domain)?.ok_or_else(|| LoginError::None { domain: domain.clone() })?;
+        Ok((kept.access_token != self.login.access_token).then_some(kept))
     }
 }
 
