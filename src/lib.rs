@@ -26,6 +26,10 @@
 //! | the task that owns a call | [`service::actor`] |
 //! | the way of a media chunk through the server | [`service::ports`], then [`media::relay`] |
 //! | WebTransport on h3 | [`transport`] |
+//! | which thread moves packets | `transport::plane` |
+//! | whose tokens are taken, and where their keys come from | [`identity::token`], [`service::keys`] |
+//! | who may speak for a number | [`identity::certificate`]; how one gets there: [`identity::enrol`] |
+//! | logging in | `client::login` |
 //! | placing a call from a program | [`client`] |
 //!
 //! # The way of a call

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | this one | starts the others, a fresh pair for each figure, in turns, and prints the table |
 //! | `ript` | the server: services, resources and transport, as the tests start them |
-//! | `bare` | quinn with the same endpoint and TLS settings; a datagram goes on as it is, by the call at its front |
+//! | `bare` | quinn with the same transport and TLS settings, on tokio's threads as it comes; a datagram goes on as it is, by the call at its front |
 //! | load | the calls' devices; it also reads the relay's CPU time, at both ends of the window |
 //!
 //! `bare+acks` is the bare relay carrying small datagrams too, as many as `ript` has acks to take and send.

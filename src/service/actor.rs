@@ -361,18 +361,18 @@ impl Actor {
                 }
             }
             Output::Route { destination, purpose } => {
+                let unvouched = self.call.unvouched().filter(|_| purpose == Purpose::Transfer).cloned();
                 let found = service.locate(&destination).and_then(|leg| {
-                    let unvouched = self.call.unvouched().filter(|_| purpose == Purpose::Transfer).cloned();
-                    if let Some(from) = unvouched {
-                        self.follow_up(Input::Vouched(service.vouch(&from, &destination)?));
-                    }
-                    Ok(leg)
+                    let word = unvouched.map(|from| service.vouch(&from, &destination)).transpose()?;
+                    Ok((leg, word))
                 });
-                let input = match found {
-                    Ok(leg) => Input::Routed { purpose, leg },
-                    Err(problem) => Input::NotRouted { purpose, code: problem.code },
-                };
-                self.follow_up(input);
+                self.follow_up(match found {
+                    Ok((leg, word)) => {
+                        let word = word.map(Input::Vouched);
+                        word.into_iter().chain([Input::Routed { purpose, leg }]).collect()
+                    }
+                    Err(problem) => vec![Input::NotRouted { purpose, code: problem.code }],
+                });
             }
             Output::Fetch { replaces, user } => self.fetch(&service, replaces, user),
             Output::Released(leg) => self.released = Some(leg),
@@ -393,10 +393,12 @@ impl Actor {
     }
 
     /// What an output led to goes to the machine as its next input, through the mailbox like everything.
-    fn follow_up(&mut self, input: Input) {
+    fn follow_up(&mut self, inputs: Vec<Input>) {
         let own = self.own.clone();
+        // One task for all: they arrive in this order.
         self.tasks.spawn(async move {
-            if let Some(mailbox) = own.upgrade() {
+            for input in inputs {
+                let Some(mailbox) = own.upgrade() else { return };
                 let _ = mailbox.send(Command::Input(Box::new(input), None)).await;
             }
         });
