@@ -153,6 +153,15 @@ fn params(identity: &Identity) -> Result<CertificateParams, EnrolError> {
     Ok(params)
 }
 
+/// How a request with this signature ends. RFC 5758 §3.2: the algorithm has no parameters.
+fn signed_with(signature: &[u8]) -> Vec<u8> {
+    const ECDSA_WITH_SHA256: &[u8] =
+        &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02, 0x03];
+    // On P-256 it is at most 72 bytes: one byte tells the length.
+    let length = u8::try_from(signature.len() + 1).unwrap_or_default();
+    [ECDSA_WITH_SHA256, &[length, 0], signature].concat()
+}
+
 /// Whom a request is for, and its public key.
 fn read(der: &[u8]) -> Result<(Identity, Vec<u8>), EnrolError> {
     let bad = EnrolError::Request;
@@ -168,6 +177,10 @@ fn read(der: &[u8]) -> Result<(Identity, Vec<u8>), EnrolError> {
         SubjectPublicKeyInfo::from_der(spki).is_ok_and(|key| key.algorithm() == &PKCS_ECDSA_P256_SHA256);
     if !p256 {
         return Err(bad("the key is to be on P-256"));
+    }
+    // The reader forgives wrong tags around what is signed.
+    if der.first() != Some(&0x30) || !der.ends_with(&signed_with(csr.signature_value.as_ref())) {
+        return Err(bad("the signature is to be ecdsa-with-SHA256, in DER"));
     }
     csr.verify_signature().map_err(|_| bad("the request's signature is not by its key"))?;
     let mut wanted = Vec::new();

@@ -105,3 +105,16 @@ proptest! {
         prop_assert!(enroller.enrol(&csr[..cut], |_| true, NOW).is_err());
     }
 }
+
+#[test]
+fn what_stands_outside_the_signed_part_is_der_to_the_letter() {
+    let (_, enroller) = enroller();
+    let csr = request(&SigningKey::generate().unwrap(), &number("+14085551000")).unwrap();
+    // The frame, and from the algorithm on: two or three bytes before the ECDSA signature's own.
+    let outside = [0, 1].into_iter().chain(csr.len() - 90..csr.len());
+    for (at, byte) in outside.flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte))) {
+        let mut changed = csr.clone();
+        changed[at] = byte;
+        assert_eq!(enroller.enrol(&changed, |_| true, NOW).is_ok(), changed == csr, "{at}: {byte:02x}");
+    }
+}
