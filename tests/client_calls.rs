@@ -11,23 +11,28 @@ use ript::protocol::event::{Outcome, Party, Scope, State};
 use crate::common::user::{ALL_SCOPES, token};
 use crate::common::{World, soon};
 
-const ALICE: &str = "+14085550001";
-const BOB: &str = "+14085550002";
+pub const ALICE: &str = "+14085550001";
+pub const BOB: &str = "+14085550002";
 
-async fn client(world: &World, name: &str, number: &str) -> Client {
+async fn client(world: &World, url: &str, name: &str, number: &str) -> Client {
     let token = token(&world.issuer, name, &[number], &["test"], ALL_SCOPES);
     let roots = std::fs::read(&world.ca).unwrap();
-    let builder = Client::builder(world.url()).token(token).roots(roots);
+    let builder = Client::builder(url).token(token).roots(roots);
     builder.passport_key(world.passports.to_pem()).connect().await.unwrap()
 }
 
-async fn device(world: &World, name: &str, number: &str, codecs: &[AudioCodec]) -> Handler {
-    let client = client(world, name, number).await;
+pub async fn device(world: &World, name: &str, number: &str, codecs: &[AudioCodec]) -> Handler {
+    device_at(world, &world.url(), name, number, codecs).await
+}
+
+/// A device that reaches the server under another address.
+pub async fn device_at(world: &World, url: &str, name: &str, number: &str, codecs: &[AudioCodec]) -> Handler {
+    let client = client(world, url, name, number).await;
     let tg = client.tgs().await.unwrap().remove(0);
     client.register(&tg.uri, HandlerSpec::codecs(codecs)).await.unwrap()
 }
 
-fn says(file: &'static [u8]) -> AudioOptions {
+pub fn says(file: &'static [u8]) -> AudioOptions {
     AudioOptions {
         source: AudioSource::Frames(FrameSource::new(speech(file), AtEnd::Loop)),
         ..AudioOptions::default()
@@ -35,7 +40,7 @@ fn says(file: &'static [u8]) -> AudioOptions {
 }
 
 /// A call from alice to bob that bob answered.
-async fn connect(alice: &Handler, bob: &Handler) -> (Call, Call) {
+pub async fn connect(alice: &Handler, bob: &Handler) -> (Call, Call) {
     let mut listener = bob.listen();
     let placed = alice.place(BOB, None).await.unwrap();
     let incoming = soon("the call", listener.next()).await.unwrap();

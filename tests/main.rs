@@ -13,6 +13,7 @@ mod bad_input;
 mod calls;
 mod certs;
 mod client_calls;
+mod client_loss;
 mod client_survives;
 mod common;
 mod ended_calls;

@@ -97,6 +97,11 @@ impl Link {
     pub fn up(&self) -> &Tally {
         &self.state.up
     }
+
+    /// From the server.
+    pub fn down(&self) -> &Tally {
+        &self.state.down
+    }
 }
 
 impl State {
