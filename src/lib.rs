@@ -59,3 +59,4 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod telemetry;
+pub mod trunk;

@@ -39,6 +39,15 @@ fn routes(call: &str, handler: &str) -> Vec<Route> {
         ("PUT", handler.into(), device, Some("not-found")),
         ("DELETE", handler.into(), "", Some("not-found")),
         ("POST", "providertgs/test/certs".into(), "x", Some("not-found")),
+        ("GET", "consumertgs".into(), "", None),
+        ("POST", "consumertgs".into(), "{}", None),
+        ("PUT", "customertgs".into(), "{}", None),
+        ("GET", "providertgs/test/consumertgs".into(), "", None),
+        ("POST", "providertgs/test/consumertgs".into(), "{}", None),
+        ("PUT", "providertgs/test/customertgs".into(), "{}", None),
+        ("GET", "consumertgs/x".into(), "", Some("not-found")),
+        ("PUT", "consumertgs/x".into(), "{}", Some("not-found")),
+        ("DELETE", "consumertgs/x".into(), "", Some("not-found")),
         ("GET", "providertgs/test/calls".into(), "", None),
         ("POST", "providertgs/test/calls".into(), "{}", None),
         ("GET", call.into(), "", Some("not-found")),
@@ -214,7 +223,7 @@ async fn a_token_without_the_tg_reaches_nothing_below_it() {
     let other = alice.with_token(token(&world.issuer, "alice", &["+14085550001"], &["other"], ALL_SCOPES));
     for route in routes(&call, &a1) {
         let (method, path, _, _) = &route;
-        if path == "providertgs" || path.starts_with("push") {
+        if path == "providertgs" || path == "consumertgs" || path == "customertgs" || path.starts_with("push") {
             continue;
         }
         let answer = ask(&other, &route).await;

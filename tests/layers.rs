@@ -16,9 +16,10 @@ fn layers() -> BTreeMap<&'static str, (u8, &'static [&'static str])> {
         ("transport", (3, &[])),
         ("resource", (3, &["transport"])),
         ("client", (5, &[])),
+        ("trunk", (5, &["client"])),
         ("telemetry", (5, &[])),
         ("config", (5, &["telemetry"])),
-        ("cli", (5, &["client", "config", "telemetry"])),
+        ("cli", (5, &["client", "config", "telemetry", "trunk"])),
     ])
 }
 

@@ -7,6 +7,7 @@ use crate::protocol::advertisement::Advertisement;
 use crate::protocol::directive::common_media;
 use crate::protocol::event::{Body, Outcome, Party, Scope, State};
 use crate::protocol::id::HandlerKey;
+use crate::protocol::number::Number;
 use crate::protocol::problem::Code;
 use crate::protocol::resource::{CallDirection, Intent, TapReason};
 use crate::protocol::time::Timestamp;
@@ -53,6 +54,15 @@ impl Call {
         let at = self.legs.len() - 1;
         self.tell(now, at, Body::Proceeding, None);
         self.outputs.push_back(Output::Tap { leg: id, only: None, reason: TapReason::Incoming });
+    }
+
+    /// Who calls whom, with which PASSporT and from which device: what another network has to know. None before a device
+    /// has taken the call.
+    pub fn departure(&self, to: Number) -> Option<(Number, Number, String, Advertisement)> {
+        let leg = self.legs.first()?;
+        let device = &leg.branch(leg.handler?)?.device;
+        let passport = leg.caller.as_ref()?.passport.clone();
+        Some((leg.own.clone(), to, passport, device.advertisement.clone()))
     }
 
     pub(super) fn not_routed(&mut self, now: Timestamp, purpose: Purpose, code: Code) {

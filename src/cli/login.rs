@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use super::client_args::{CliResult, Failure};
-use crate::client::login::{Flow, LoginStore};
+use crate::client::login::{Flow, Login, LoginStore};
 
 /// Where logins are kept.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,21 +49,7 @@ impl Args {
         };
         let roots = self.ca.as_ref().map(read).transpose()?;
         let flow = Flow::discover(&self.domain, roots.as_deref()).await?;
-        let login = if self.device {
-            let prompt = |prompt: &crate::client::login::DevicePrompt| {
-                println!("open {} and type the code {}", prompt.uri, prompt.code);
-                if let Some(link) = &prompt.uri_complete {
-                    println!("or open {link}");
-                }
-            };
-            flow.device(prompt).await?
-        } else {
-            let show = |url: &oauth2::url::Url| {
-                println!("open {url}\n(without a browser here: `ript login --device`)");
-                open_browser(url.as_str());
-            };
-            flow.browser(show).await?
-        };
+        let login = confirm(&flow, self.device).await?;
         store.save(&login).await?;
         println!("logged in at {}", login.domain);
         if login.refresh_token.is_none() {
@@ -71,6 +57,24 @@ impl Args {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Has a person confirm a login, in a browser here or elsewhere.
+pub(super) async fn confirm(flow: &Flow, device: bool) -> CliResult<Login> {
+    if device {
+        let prompt = |prompt: &crate::client::login::DevicePrompt| {
+            println!("open {} and type the code {}", prompt.uri, prompt.code);
+            if let Some(link) = &prompt.uri_complete {
+                println!("or open {link}");
+            }
+        };
+        return Ok(flow.device(prompt).await?);
+    }
+    let show = |url: &oauth2::url::Url| {
+        println!("open {url}\n(without a browser here: --device)");
+        open_browser(url.as_str());
+    };
+    Ok(flow.browser(show).await?)
 }
 
 /// Forgets the login at a domain.

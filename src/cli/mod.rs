@@ -7,6 +7,7 @@
 //! | `ript certs` | `certs` |
 //! | `ript tgs`, `ript listen`, `ript call` | `tgs`, `listen`, `call`; what they share: `client_args`, `terminal` |
 //! | `ript login`, `ript logout` | `login` |
+//! | `ript trunk` | `trunk` |
 //! | `ript demo` | `demo` |
 
 pub mod call;
@@ -22,6 +23,7 @@ pub mod serve;
 pub mod terminal;
 pub mod tgs;
 pub mod token;
+pub mod trunk;
 
 use std::process::ExitCode;
 
@@ -60,6 +62,8 @@ enum Command {
     Login(login::Args),
     /// Forget the login at a domain
     Logout(login::LogoutArgs),
+    /// Join a provider, leave it, or show what was joined
+    Trunk(trunk::Args),
     /// List the TGs that a token may use
     Tgs(tgs::Args),
     /// Wait for calls and answer them
@@ -86,6 +90,7 @@ impl Cli {
             Command::Certs(args) => args.run().await,
             Command::Login(args) => args.run().await,
             Command::Logout(args) => args.run().await,
+            Command::Trunk(args) => args.run().await,
             Command::Tgs(args) => args.run().await,
             Command::Listen(args) => args.run().await,
             Command::Call(args) => args.run().await,

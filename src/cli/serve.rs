@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::dev::{self, Development};
 use super::{CliError, files};
 use crate::config::{Config, TlsFiles};
+use crate::identity::certificate::pem;
 use crate::service::Service;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Store, StoreError, Table};
@@ -28,6 +29,7 @@ use crate::transport::quic::QuicServerSettings;
 use crate::transport::tcp::{TcpSettings, serve_tcp};
 use crate::transport::tls::{self, TlsKeys};
 use crate::transport::{Limits, TransportError, h3};
+use crate::trunk::{self, Trunks};
 use crate::{clock, resource};
 
 pub use args::Args;
@@ -99,6 +101,7 @@ pub async fn start(mut config: Config) -> Result<Running, CliError> {
         return Err(CliError::NoAddress);
     }
 
+    config.service.gateway = Some(Trunks::start(trunks(&config)?));
     let service = Service::start(config.service, Arc::clone(&store) as Arc<dyn Store>).await?;
     let router = resource::router(Arc::clone(&service), config.resource);
     let limits = Arc::new(config.transport);
@@ -121,6 +124,19 @@ pub async fn start(mut config: Config) -> Result<Running, CliError> {
         Running { addresses, clear_addresses, service, store, certificate, ca, data, drain, stop, listeners };
     running.announce();
     Ok(running)
+}
+
+/// What a server's trunks are made from.
+pub(super) fn trunks(config: &Config) -> Result<trunk::Settings, CliError> {
+    let folder = config.data.join("trunks");
+    files::directory(&folder)?;
+    let fetch = &config.service.oauth.fetch;
+    // Where no roots are configured the system's are enough; a client takes either its own or those.
+    let roots = (!fetch.roots.is_empty()).then(|| {
+        let system = rustls_native_certs::load_native_certs().certs;
+        system.iter().chain(&fetch.roots).map(|der| pem(der)).collect::<String>().into_bytes()
+    });
+    Ok(trunk::Settings { folder, roots, allow: fetch.allow.clone() })
 }
 
 impl Running {

@@ -14,8 +14,8 @@ use super::uri::{below, with_query};
 use super::{Client, ClientError};
 use crate::clock;
 use crate::protocol::resource::{
-    CallDescription, CallEntry, CallList, CallRequest, Claim, HandlerDescription, HandlerList, Intent, ROOT,
-    TgDescription, TgEntry, TgList,
+    CallDescription, CallEntry, CallList, CallRequest, Claim, ConsumerTg, ConsumerTgList, HandlerDescription,
+    HandlerList, Intent, ROOT, TgDescription, TgEntry, TgList,
 };
 
 /// How long an answer may take in all, waits for a connection and second tries included.
@@ -91,6 +91,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(self.resolve(uri)?);
         if let Some(bearer) = self.bearer() {
             request = request.header(header::AUTHORIZATION, bearer);
+        }
+        if let Some(via) = &self.0.via {
+            request = request.header(header::VIA, via);
         }
         request.body(body).map_err(|error| ClientError::input("request", error))
     }
@@ -276,6 +279,30 @@ impl Client {
     pub async fn tap(&self, uri: &str, handler: &str) -> Result<CallDescription, ClientError> {
         let claim = Claim { handler: handler.to_owned(), intent: None, tap: true };
         Ok(self.document(Ask::new(Method::POST, uri).json(&claim)?).await?.1)
+    }
+
+    /// Registers our own TG with the server: calls to our numbers go there from now on.
+    pub async fn post_consumer(&self, tg: &str, own: &ConsumerTg) -> Result<ConsumerTg, ClientError> {
+        let ask = Ask::new(Method::POST, below(tg, "/consumertgs")).again().json(own)?;
+        Ok(self.document(ask).await?.1)
+    }
+
+    /// Our registrations.
+    pub async fn consumers(&self) -> Result<Vec<ConsumerTg>, ClientError> {
+        let ask = Ask::new(Method::GET, format!("{ROOT}/consumertgs"));
+        Ok(self.document::<ConsumerTgList>(ask).await?.1.tgs)
+    }
+
+    /// Ends a registration; live calls go on.
+    pub async fn delete_consumer(&self, uri: &str) -> Result<(), ClientError> {
+        self.answer(&Ask::new(Method::DELETE, uri)).await.map(drop)
+    }
+
+    /// The chain that a certificate request in DER is answered with, as PEM.
+    pub async fn post_csr(&self, tg: &str, csr: Vec<u8>) -> Result<Bytes, ClientError> {
+        let mut ask = Ask::new(Method::POST, below(tg, "/certs")).again();
+        ask.body = csr.into();
+        Ok(self.answer(&ask.header(header::CONTENT_TYPE, "application/pkcs10")).await?.1)
     }
 
     /// Tells one event by a finite `PUT`; the newest `seq` that the server took.

@@ -1,5 +1,6 @@
 //! A client and what it is made from.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +30,18 @@ pub struct Builder {
     roots: Option<Vec<u8>>,
     passport_key: Option<Secret>,
     passport_chain: Option<Vec<u8>>,
+    via: Option<HeaderValue>,
+    guard: Option<Guard>,
+}
+
+/// Says which addresses may be connected to.
+#[derive(Clone)]
+pub(crate) struct Guard(pub(crate) Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Guard")
+    }
 }
 
 impl Builder {
@@ -68,6 +81,20 @@ impl Builder {
         self
     }
 
+    /// RFC 9110 §7.6.3: every request says that this server passes it on.
+    #[must_use]
+    pub(crate) fn via(mut self, pseudonym: &str) -> Self {
+        self.via = HeaderValue::from_str(&format!("3 {pseudonym}")).ok();
+        self
+    }
+
+    /// Connects to addresses only that this allows.
+    #[must_use]
+    pub(crate) fn guard(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
     /// Connects; a failure is told at once, later losses are repaired silently.
     pub async fn connect(self) -> Result<Client, ClientError> {
         let origin = Origin::parse(&self.server)?;
@@ -97,8 +124,16 @@ impl Builder {
             }
             None => None,
         };
-        let link = Link::connect(Dial::new(origin.clone(), config)).await?;
-        Ok(Client(Arc::new(Inner { origin, link, bearer, keeper, credentials, skew: Mutex::new(0) })))
+        let link = Link::connect(Dial::new(origin.clone(), config, self.guard)).await?;
+        Ok(Client(Arc::new(Inner {
+            origin,
+            link,
+            bearer,
+            keeper,
+            credentials,
+            via: self.via,
+            skew: Mutex::new(0),
+        })))
     }
 }
 
@@ -135,6 +170,7 @@ pub(super) struct Inner {
     bearer: Arc<Bearer>,
     keeper: Option<Keeper>,
     pub(super) credentials: Credentials,
+    pub(super) via: Option<HeaderValue>,
     /// How far the server's clock is ahead of ours, ms.
     skew: Mutex<i64>,
 }
@@ -155,6 +191,8 @@ impl Client {
             roots: None,
             passport_key: None,
             passport_chain: None,
+            via: None,
+            guard: None,
         }
     }
 

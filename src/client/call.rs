@@ -12,7 +12,7 @@ pub use events::{CallEvent, CallEvents, CallStats, Happened};
 pub use view::EndInfo;
 use view::View;
 
-use super::media::{MediaLine, MediaNews, Shared};
+use super::media::{MediaLine, MediaNews, Shared, passed};
 use super::signalling::{Heard, Line, Signalling};
 use super::task::{Owned, lock};
 use super::{Client, ClientError, Handler, MediaGap, MediaOptions, MediaPort, OutFrame, dtmf};
@@ -22,6 +22,7 @@ use crate::protocol::directive::Directives;
 use crate::protocol::event::{Body, ClientBody, Scope, State};
 use crate::protocol::number::Number;
 use crate::protocol::resource::{CallDescription, CallDirection, Intent, MediaUris};
+use crate::transport::session::{Session, SessionSink};
 
 /// Events that wait for a slow reader; the oldest go first.
 const EVENTS: usize = 256;
@@ -303,17 +304,31 @@ impl Call {
             };
             board.say(clock::elapsed(), event);
         };
-        let line = MediaLine {
+        let port = MediaPort::open(self.media_line(Arc::new(news)), options);
+        *lock(&self.0.board.media) = Arc::downgrade(port.shared());
+        port
+    }
+
+    fn media_line(&self, news: Arc<dyn Fn(MediaNews) + Send + Sync>) -> MediaLine {
+        MediaLine {
             client: self.client().clone(),
             call: self.0.uri.clone(),
             handler: self.0.handler.uri().to_owned(),
             // A ticket is good once and for 30 s.
             uris: lock(&self.0.uris).take(),
-            news: Arc::new(news),
-        };
-        let port = MediaPort::open(line, options);
-        *lock(&self.0.board.media) = Arc::downgrade(port.shared());
-        port
+            news,
+        }
+    }
+
+    /// A session whose chunks somebody else numbers and reads, and the number of its connection; none once the call has no
+    /// media.
+    pub(crate) async fn session(&self, sink: Arc<dyn SessionSink>) -> Result<Option<(Session, u64)>, String> {
+        passed::open(&self.media_line(Arc::new(|_| ())), sink).await
+    }
+
+    /// Waits until there is another connection than this one.
+    pub(crate) async fn beyond(&self, connection: u64) {
+        self.client().watch().beyond(connection).await;
     }
 
     pub(super) fn say_digit(&self, digit: char, duration_ms: u32) {

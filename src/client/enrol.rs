@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::{Method, header};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::api::Ask;
 use super::{Client, ClientError};
 use crate::clock;
 use crate::identity::canonical::Identity;
@@ -62,10 +60,7 @@ impl Client {
         let wrong = |why: &dyn std::fmt::Display| ClientError::input("certificate", why);
         let key = SigningKey::generate().map_err(|error| wrong(&error))?;
         let csr = enrol::request(&key, from).map_err(|error| wrong(&error))?;
-        let mut ask = Ask::new(Method::POST, format!("{tg}/certs")).again();
-        ask.body = csr.into();
-        let ask = ask.header(header::CONTENT_TYPE, "application/pkcs10");
-        let (_, pem) = self.answer(&ask).await?;
+        let pem = self.post_csr(tg, csr).await?;
         let chain = CertificateDer::pem_slice_iter(&pem).map(|der| der.map(|der| der.to_vec()));
         let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|error| wrong(&error))?;
         let leaf = chain.first().ok_or_else(|| wrong(&"the server answered with none"))?;

@@ -17,6 +17,8 @@ pub struct HandlerSpec {
     pub advertisement: String,
     /// A name for people.
     pub name: Option<String>,
+    /// Whether calls are offered to it; otherwise it only places some.
+    pub called: bool,
 }
 
 impl HandlerSpec {
@@ -34,7 +36,7 @@ impl HandlerSpec {
         }
         row.push_str("telephone-event;");
         let advertisement = format!("1 in: {row}\n1 out: {row}");
-        Self { id: uuid::Uuid::new_v4().to_string(), advertisement, name: None }
+        Self { id: uuid::Uuid::new_v4().to_string(), advertisement, name: None, called: true }
     }
 
     /// Under this name.
@@ -71,8 +73,8 @@ impl Client {
         let mut tg = self.tg(&tg_uri).await?;
         tg.uri = tg_uri;
         let advertisement = spec.advertisement.into();
-        let (handler_id, name) = (spec.id, spec.name);
-        let wanted = HandlerDescription { uri: None, handler_id, advertisement, name };
+        let (handler_id, name, inbound) = (spec.id, spec.name, (!spec.called).then_some(false));
+        let wanted = HandlerDescription { uri: None, handler_id, advertisement, name, inbound };
         let mut got = self.post_handler(&tg.uri, &wanted).await?;
         let uri = got.uri.take().ok_or_else(|| ClientError::Protocol("a handler without a uri".into()))?;
         let uri = self.resolve(&uri)?;
@@ -137,6 +139,19 @@ impl Handler {
         to: &Number,
     ) -> Result<crate::protocol::resource::CallDescription, ClientError> {
         let passport = self.0.client.passport(&self.0.tg.uri, from, to).await?;
+        self.post(to, passport).await
+    }
+
+    /// Places a call for somebody else, who signed the PASSporT.
+    pub(crate) async fn place_for(&self, to: &Number, passport: String) -> Result<Call, ClientError> {
+        Call::start(self, self.post(to, passport).await?)
+    }
+
+    async fn post(
+        &self,
+        to: &Number,
+        passport: String,
+    ) -> Result<crate::protocol::resource::CallDescription, ClientError> {
         let request =
             CallRequest { handler: Some(self.0.uri.clone()), destination: to.to_string(), passport };
         let key = uuid::Uuid::new_v4().to_string();

@@ -5,6 +5,7 @@
 mod byways;
 mod drive;
 mod engine;
+pub(super) mod passed;
 mod port;
 mod session;
 

@@ -45,6 +45,7 @@ mod task;
 mod uri;
 
 pub use audio_call::{AudioCall, AudioOptions, AudioSource, AudioStats, Listen};
+pub(crate) use builder::Guard;
 pub use builder::{Builder, Client};
 pub use call::{Call, CallEvent, CallEvents, CallStats, EndInfo, Happened};
 pub use error::{Blame, ClientError, Refusal};

@@ -87,6 +87,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
             oauth,
             passports,
             enroller,
+            gateway: None,
             timing: Timing {
                 answer: timing.ms("answer-timeout-ms", 1)?.unwrap_or(usual.answer),
                 signalling: timing.ms("no-signalling-ms", 1)?.unwrap_or(usual.signalling),

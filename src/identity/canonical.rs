@@ -136,6 +136,28 @@ impl Identity {
     }
 }
 
+/// Whether every number that `wanted` takes is covered by one of `patterns`.
+pub fn covers_pattern(patterns: &[String], wanted: &str) -> bool {
+    let covers = |own: &str| {
+        if own == "*" || own.eq_ignore_ascii_case(wanted) {
+            return true;
+        }
+        match (own.strip_prefix('+'), wanted.strip_prefix('+')) {
+            (Some(own), Some(wanted)) => {
+                // `+1*5` is covered as `+1*` is.
+                let head = wanted.split('*').next().unwrap_or_default();
+                own.strip_suffix('*').is_some_and(|prefix| head.starts_with(prefix))
+            }
+            (None, None) => match (own.strip_prefix("*@"), wanted.split_once('@')) {
+                (Some(own), Some((_, domain))) => own.eq_ignore_ascii_case(domain),
+                _ => false,
+            },
+            _ => false,
+        }
+    };
+    patterns.iter().any(|own| covers(own))
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.to_number(), &self.0) {
@@ -265,5 +287,38 @@ mod tests {
         assert!(!covers("*@example.com", "a@x.example.com"));
         assert!(!covers("+*", "a@example.com"));
         assert!(!covers("", "+14085551000"));
+    }
+
+    #[test]
+    fn a_pattern_is_covered_by_one_that_is_as_wide() {
+        let covers = |own: &str, wanted: &str| covers_pattern(&[own.to_owned()], wanted);
+        for (own, wanted) in [
+            ("*", "*"),
+            ("*", "+1*"),
+            ("+1408*", "+1408555*"),
+            ("+1408*", "+1408*"),
+            ("+1408*", "+14085551000"),
+            ("+1408*", "+1408*00"),
+            ("+14085551000", "+14085551000"),
+            ("*@example.com", "a@Example.com"),
+            ("*@example.com", "*@example.com"),
+            ("a@example.com", "A@example.com"),
+        ] {
+            assert!(covers(own, wanted), "{own} covers {wanted}");
+        }
+        for (own, wanted) in [
+            ("+1408*", "*"),
+            ("+1408*", "+140*"),
+            ("+1408*", "+1*00"),
+            ("+14085551000", "+1408555100*"),
+            ("+14085551000", "+14085551001"),
+            ("*@example.com", "*"),
+            ("*@example.com", "*@x.example.com"),
+            ("a@example.com", "*@example.com"),
+            ("+1*", "a@example.com"),
+            ("", "+1"),
+        ] {
+            assert!(!covers(own, wanted), "{own} covers no {wanted}");
+        }
     }
 }

@@ -127,6 +127,14 @@ impl Chain {
     }
 }
 
+/// A certificate in DER as PEM.
+pub fn pem(der: &[u8]) -> String {
+    use base64::Engine as _;
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<_> = (0..body.len()).step_by(64).map(|at| &body[at..body.len().min(at + 64)]).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
 /// Whether a certificate is its own issuer, as roots are.
 pub fn is_self_issued(der: &[u8]) -> bool {
     read(der).is_ok_and(|cert| cert.issuer().as_raw() == cert.subject().as_raw())

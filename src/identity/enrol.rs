@@ -15,7 +15,7 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate};
 
 use super::canonical::Identity;
-use super::certificate::{TN_AUTH_LIST, is_self_issued};
+use super::certificate::{TN_AUTH_LIST, is_self_issued, pem};
 use super::jwk::SigningKey;
 use super::tn_auth_list::{self, TnAuthList, TnEntry};
 use crate::protocol::time::Timestamp;
@@ -129,6 +129,11 @@ pub fn request(key: &SigningKey, identity: &Identity) -> Result<Vec<u8>, EnrolEr
     Ok(params(identity)?.serialize_request(&pair).map_err(failed)?.der().to_vec())
 }
 
+/// Whom a request in DER is for.
+pub fn wanted(csr: &[u8]) -> Result<Identity, EnrolError> {
+    read(csr).map(|(identity, _)| identity)
+}
+
 /// When a certificate in DER ends.
 pub fn ends(der: &[u8]) -> Option<Timestamp> {
     let (_, cert) = X509Certificate::from_der(der).ok()?;
@@ -225,13 +230,6 @@ fn read(der: &[u8]) -> Result<(Identity, Vec<u8>), EnrolError> {
         }
         _ => Err(bad("ask for exactly one number (TNAuthList) or one address (SAN rfc822Name)")),
     }
-}
-
-fn pem(der: &[u8]) -> String {
-    use base64::Engine as _;
-    let body = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<_> = (0..body.len()).step_by(64).map(|at| &body[at..body.len().min(at + 64)]).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 fn date(seconds: u64) -> Result<OffsetDateTime, EnrolError> {

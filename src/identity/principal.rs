@@ -12,6 +12,9 @@ use super::canonical::Identity;
 use super::sha256;
 use crate::protocol::time::Timestamp;
 
+/// The issuer of the tokens that this server gives to other servers, for calls to its own users.
+pub const TRUNK: &str = "urn:ript:trunk";
+
 /// The holder of a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -37,7 +40,14 @@ impl Principal {
 
     /// Whether this user may call from, and be called at, a number.
     pub fn may_use_number(&self, number: &str) -> bool {
-        Identity::from_number(number).is_some_and(|number| number.is_covered_by(&self.numbers))
+        self.is_trunk()
+            || Identity::from_number(number).is_some_and(|number| number.is_covered_by(&self.numbers))
+    }
+
+    /// Whether this is another server. It calls from any number that a PASSporT proves, is called at none, and its calls
+    /// go to users of this server only.
+    pub fn is_trunk(&self) -> bool {
+        self.issuer == TRUNK
     }
 
     /// Whether this user may use a trunk group.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Value, json};
 
 use super::advertisement::{
-    Advertisement, CodecSpec, Entry, Form, Line, Print, Scanner, SyntaxError, check, codecs_to_value, fit,
-    objects, sorted, write_codecs,
+    Advertisement, CodecSpec, Direction, Entry, Form, Line, Print, Scanner, SyntaxError, check,
+    codecs_to_value, fit, objects, sorted, write_codecs,
 };
 use super::codec::{MediaKind, PayloadType};
 
@@ -149,6 +149,16 @@ impl Directives {
     #[must_use]
     pub fn streams(&self) -> &[Stream] {
         &self.streams
+    }
+
+    /// What a far side takes and sends, as far as two directives tell: [`Directives::compute`] between it and whoever they
+    /// were made for comes to the same streams.
+    pub fn far_side(sends: &Self, receives: &Self) -> Result<Advertisement, SyntaxError> {
+        let entry = |id, direction, codecs: &Vec<CodecSpec>| Entry { id, direction, codecs: codecs.clone() };
+        let sinks = sends.streams.iter().map(|stream| entry(stream.sink, Direction::In, &stream.codecs));
+        let sources =
+            receives.streams.iter().map(|stream| entry(stream.source, Direction::Out, &stream.codecs));
+        Advertisement::new(sinks.chain(sources).collect())
     }
 
     /// Whether nothing is to be sent.

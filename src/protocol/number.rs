@@ -149,6 +149,11 @@ impl Destinations {
         Ok(Self(list))
     }
 
+    /// The patterns that take numbers, without those that exclude some.
+    pub fn included(&self) -> impl Iterator<Item = String> {
+        self.0.iter().filter(|pattern| !pattern.excluded).map(Pattern::text)
+    }
+
     /// Whether a call to `number` is allowed: some pattern takes it and none excludes it.
     pub fn allow(&self, number: &Number) -> bool {
         let text = number.to_string();

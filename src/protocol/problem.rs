@@ -92,6 +92,8 @@ codes! {
     NoCommonCodec = "no-common-codec", 422;
     /// A certificate request can't be read, or asks for something else than one number or address.
     BadCsr = "bad-csr", 422;
+    /// A customer's TG can't be used as its `target-uri` says.
+    BadTargetUri = "bad-target-uri", 422;
     /// A number can't be read.
     BadNumber = "bad-number", 422;
     /// An `Idempotency-Key` came again with another body.
@@ -102,6 +104,10 @@ codes! {
     TooMany = "too-many", 429;
     /// The server failed; the log says how.
     Internal = "internal", 500;
+    /// Another server failed, or can't be reached.
+    BadGateway = "bad-gateway", 502;
+    /// The request has come through this server already.
+    LoopDetected = "loop-detected", 508;
     /// The server is overloaded.
     Overloaded = "overloaded", 503;
     /// An issuer of tokens can't be asked now.

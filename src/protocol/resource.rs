@@ -113,6 +113,9 @@ pub struct HandlerDescription {
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// False: the device places calls only, and no call is offered to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbound: Option<bool>,
 }
 
 /// `GET …/handlers`.
@@ -120,6 +123,35 @@ pub struct HandlerDescription {
 pub struct HandlerList {
     /// This user's handlers on the TG.
     pub handlers: Vec<HandlerDescription>,
+}
+
+/// `POST …/consumertgs`: a customer's own TG.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ConsumerTg {
+    /// Where the registration is; the server's to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// The customer's TG.
+    pub target_uri: String,
+    /// The bearer token for calls to it; never answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Calls to it.
+    pub outbound: TgDirection,
+}
+
+impl std::fmt::Debug for ConsumerTg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConsumerTg").field("target_uri", &self.target_uri).finish_non_exhaustive()
+    }
+}
+
+/// `GET …/consumertgs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConsumerTgList {
+    /// This user's registrations.
+    pub tgs: Vec<ConsumerTg>,
 }
 
 /// `POST …/calls`.

@@ -34,7 +34,12 @@ pub(crate) async fn principal(parts: &Parts, app: &App) -> Result<Principal, Pro
     // RFC 9110 §11.1: the scheme is compared without case.
     let token =
         text.split_at_checked(7).filter(|(s, _)| s.eq_ignore_ascii_case("bearer ")).ok_or_else(missing)?;
-    Ok(app.service.tokens.verify(token.1.trim()).await?)
+    let token = token.1.trim();
+    // A token that this server gave another server is no issuer's.
+    if let Some(peer) = app.service.settings.gateway.as_ref().and_then(|gateway| gateway.holder(token)) {
+        return Ok(peer);
+    }
+    Ok(app.service.tokens.verify(token).await?)
 }
 
 impl Caller {
@@ -66,7 +71,8 @@ pub(crate) mod scope {
     pub(crate) const CALLS: &str = "ript:calls";
     pub(crate) const HANDLERS: &str = "ript:handlers";
     pub(crate) const CERTS: &str = "ript:certs";
-    pub(crate) const ALL: [&str; 4] = [CALLS, HANDLERS, CERTS, "ript:trunks"];
+    pub(crate) const TRUNKS: &str = "ript:trunks";
+    pub(crate) const ALL: [&str; 4] = [CALLS, HANDLERS, CERTS, TRUNKS];
 }
 
 /// The queries that resources below a call take.

@@ -10,7 +10,7 @@ use super::App;
 use super::auth::{Caller, P, scope};
 use super::reply;
 use crate::clock;
-use crate::identity::enrol::EnrolError;
+use crate::identity::enrol::{self, EnrolError};
 use crate::protocol::problem::{Code, Problem};
 
 const CHAIN: &str = "application/pem-certificate-chain";
@@ -24,29 +24,46 @@ pub(super) async fn enrol(
 ) -> Result<Response, Problem> {
     caller.scope(scope::CERTS)?;
     caller.tg(&app, &tg)?;
-    let Some(enroller) = &app.service.settings.enroller else {
-        return Err(Problem::new(
-            Code::NotFound,
-            "this server enrols nobody: certificates come from elsewhere",
-        ));
-    };
+    let settings = &app.service.settings;
+    if settings.enroller.is_none() && settings.gateway.is_none() {
+        return Err(nobody());
+    }
     let body = reply::body(body, app.settings.max_body).await?;
     let csr = decoded(&headers, &body)?;
     let may_use = |identity: &crate::identity::canonical::Identity| {
         identity.to_number().is_some_and(|number| caller.0.may_use_number(&number))
     };
-    let chain = enroller.enrol(&csr, may_use, clock::now()).map_err(|error| match error {
+    let chain = match &settings.enroller {
+        Some(enroller) => enroller.enrol(&csr, may_use, clock::now()).map_err(refused)?,
+        None => {
+            let identity = enrol::wanted(&csr).map_err(refused)?;
+            if !may_use(&identity) {
+                return Err(refused(EnrolError::NotYours));
+            }
+            let number = identity.to_number().and_then(|number| number.parse().ok());
+            let number = number.ok_or_else(|| refused(EnrolError::NotYours))?;
+            app.service.gateway().map_err(|_| nobody())?.enrol(csr, number).await?
+        }
+    };
+    let mut response = (StatusCode::OK, chain).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CHAIN));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn nobody() -> Problem {
+    Problem::new(Code::NotFound, "this server enrols nobody: certificates come from elsewhere")
+}
+
+fn refused(error: EnrolError) -> Problem {
+    match error {
         EnrolError::Request(why) => Problem::new(Code::BadCsr, why).field("csr"),
         EnrolError::NotYours => Problem::new(Code::NumberNotAllowed, error.to_string()).field("csr"),
         EnrolError::Issuer(why) => {
             tracing::error!(why, "no certificate could be issued");
             Problem::new(Code::Internal, "no certificate can be issued now")
         }
-    })?;
-    let mut response = (StatusCode::OK, chain).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CHAIN));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    }
 }
 
 /// The request in DER, from either form.

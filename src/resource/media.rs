@@ -144,8 +144,9 @@ pub(super) async fn session(
     Ok(StatusCode::OK.into_response())
 }
 
+/// A session as a leg's way to its device.
 #[derive(Debug)]
-struct SessionPath(Session);
+pub(crate) struct SessionPath(pub(crate) Session);
 
 impl MediaPath for SessionPath {
     fn send(&self, chunk: &[u8]) -> bool {

@@ -5,6 +5,7 @@ mod base;
 mod byways;
 mod calls;
 mod certs;
+mod consumers;
 mod events;
 mod handlers;
 mod media;
@@ -25,6 +26,7 @@ use axum::routing::{connect, get, post};
 use crate::service::Service;
 
 pub use crate::protocol::network::Network;
+pub(crate) use media::SessionPath;
 
 /// How the resources are served.
 #[derive(Clone, Debug)]
@@ -65,6 +67,9 @@ pub(crate) struct App {
 /// All resources.
 pub fn router(service: Arc<Service>, settings: Settings) -> Router {
     let app = App { service, settings: Arc::new(settings), byways: Arc::default() };
+    let registrations = || get(consumers::list).post(consumers::register).put(consumers::register);
+    let on_tg = || get(consumers::list_of_tg).post(consumers::register_on_tg).put(consumers::register_on_tg);
+    let registration = || get(consumers::describe).put(consumers::change).delete(consumers::remove);
     let v1 = Router::new()
         .route("/providertgs", get(tgs::list))
         .route("/providertgs/{tg}", get(tgs::describe))
@@ -83,6 +88,13 @@ pub fn router(service: Arc<Service>, settings: Settings) -> Router {
             "/providertgs/{tg}/calls/{leg}/media",
             get(media::fetch).put(media::send).merge(connect(media::session)),
         )
+        .route("/consumertgs", registrations())
+        .route("/consumertgs/{id}", registration())
+        .route("/providertgs/{tg}/consumertgs", on_tg())
+        // The drafts' other spelling.
+        .route("/customertgs", registrations())
+        .route("/customertgs/{id}", registration())
+        .route("/providertgs/{tg}/customertgs", on_tg())
         .route("/push", get(push::open).merge(connect(push::open)))
         .route("/push/tickets", post(push::ticket));
     Router::new()

@@ -58,6 +58,10 @@ fn before(app: &App, request: &Request) -> Result<Option<Response>, Problem> {
     if info.is_some_and(|i| i.early_data) && !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(Problem::new(Code::TooEarly, "send this again once the handshake is complete"));
     }
+    if passed_here(app, request.headers()) {
+        let why = "this request comes from this server itself: a TG's URI points back at who calls it";
+        return Err(Problem::new(Code::LoopDetected, why));
+    }
     let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(None) };
     let allowed = configured(app, origin) || own(request, origin);
     // wire §2: `Origin` is checked on CONNECT and WebSocket, which CORS does not guard.
@@ -84,6 +88,15 @@ fn before(app: &App, request: &Request) -> Result<Option<Response>, Problem> {
         return Ok(Some(response));
     }
     Ok(None)
+}
+
+/// RFC 9110 §7.6.3: who passes requests on names itself, and so sees its own.
+fn passed_here(app: &App, headers: &HeaderMap) -> bool {
+    let Some(own) = app.service.settings.gateway.as_ref().map(|gateway| gateway.pseudonym()) else {
+        return false;
+    };
+    let lines = headers.get_all(header::VIA).into_iter().filter_map(|via| via.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|hop| hop.split_ascii_whitespace().nth(1) == Some(own))
 }
 
 fn configured(app: &App, origin: &HeaderValue) -> bool {

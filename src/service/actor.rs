@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::Service;
+use super::away::{Away, Found, Leaving, carry};
+use super::gateway::{Departure, Line};
 use super::idempotency::Used;
 use crate::call::{
     Accepted, ByWay, BywayId, Call, Input, Leg, LegView, NewLeg, Output, Purpose, Refusal, To,
@@ -19,6 +21,7 @@ use crate::clock;
 use crate::media::quality::StreamReport;
 use crate::protocol::event::{Body, Event, State};
 use crate::protocol::id::{CallId, HandlerKey, LegId};
+use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
 use crate::protocol::resource::{Tap, call_path};
 use crate::store::{Table, Write};
@@ -39,6 +42,8 @@ pub(crate) struct Record<C> {
     pub(crate) idempotency: Option<Used>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replay: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) away: Option<Away>,
 }
 
 /// The end of a byway that the call writes to.
@@ -59,6 +64,7 @@ pub(crate) enum Command {
     Open(LegId, ByWay, Option<u64>, Answer<Result<Byway, Problem>>),
     Say(LegId, HandlerKey, Body),
     Release(LegId, String, Answer<Result<Parcel, Refusal>>),
+    Depart(Result<Box<Leaving>, Problem>),
     Adopt(Result<Parcel, Code>),
 }
 
@@ -158,6 +164,7 @@ pub(crate) struct Actor {
     call: Call,
     idempotency: Option<Used>,
     replay: Option<String>,
+    away: Option<Away>,
     own: mpsc::WeakSender<Command>,
     outlets: HashMap<BywayId, Outlet>,
     released: Option<Box<Leg>>,
@@ -172,21 +179,30 @@ impl Actor {
         call: Call,
         idempotency: Option<Used>,
         replay: Option<String>,
+        away: Option<(Away, Option<Box<dyn Line>>)>,
     ) -> CallHandle {
         let (mailbox, commands) = mpsc::channel(MAILBOX);
         let handle = CallHandle { id: call.id, mailbox };
         for leg in call.legs() {
             service.directory.insert(leg, &handle);
         }
+        let mut tasks = JoinSet::new();
+        let away = away.map(|(away, line)| {
+            if !call.over() {
+                tasks.spawn(carry(service, away.clone(), line, handle.clone()));
+            }
+            away
+        });
         let actor = Self {
             service: Arc::downgrade(service),
             call,
             idempotency,
             replay,
+            away,
             own: handle.mailbox.downgrade(),
             outlets: HashMap::new(),
             released: None,
-            tasks: JoinSet::new(),
+            tasks,
             gone: false,
         };
         let id = actor.call.id;
@@ -265,6 +281,29 @@ impl Actor {
                 };
                 let _ = answer.send(parcel);
             }
+            Command::Depart(Ok(leaving)) => {
+                let Leaving { leg, away, line } = *leaving;
+                self.away = Some(away.clone());
+                let placed = self.input(routed(Purpose::Place, leg)).await;
+                // The caller may have given up meanwhile.
+                let joined = placed.is_ok() && self.call.legs().any(|leg| leg.id == away.leg);
+                match (self.service.upgrade(), self.own.upgrade()) {
+                    (Some(service), Some(mailbox)) if joined => {
+                        let calls = CallHandle { id: self.call.id, mailbox };
+                        self.tasks.spawn(carry(&service, away, Some(line), calls));
+                    }
+                    _ => {
+                        self.away = None;
+                        self.tasks.spawn(line.abandon());
+                    }
+                }
+            }
+            Command::Depart(Err(problem)) => {
+                let input = Input::NotRouted { purpose: Purpose::Place, code: problem.code };
+                if let Err(problem) = self.input(input).await {
+                    tracing::warn!(code = problem.code.as_str(), "a failure could not be written down");
+                }
+            }
             Command::Adopt(parcel) => {
                 let input = match parcel {
                     Ok(Parcel { leg, outlets }) => {
@@ -311,7 +350,8 @@ impl Actor {
             return Ok(());
         }
         let Some(service) = self.service.upgrade() else { return Ok(()) };
-        let write = record(&self.call, self.idempotency.as_ref(), self.replay.as_deref())?;
+        let write =
+            record(&self.call, self.idempotency.as_ref(), self.replay.as_deref(), self.away.as_ref())?;
         service.store.0.write(vec![write]).await?;
         Ok(())
     }
@@ -360,6 +400,7 @@ impl Actor {
                     service.push.tap(&leg.user, only, &tap);
                 }
             }
+            Output::Route { destination, purpose: Purpose::Place } => self.place(&service, destination),
             Output::Route { destination, purpose } => {
                 let unvouched = self.call.unvouched().filter(|_| purpose == Purpose::Transfer).cloned();
                 let found = service.locate(&destination).and_then(|leg| {
@@ -423,6 +464,32 @@ impl Actor {
         });
     }
 
+    /// Finds the callee of a call that was placed without a device, once one has taken it.
+    fn place(&mut self, service: &Arc<Service>, destination: Number) {
+        let Some(leg) = self.call.legs().next() else { return };
+        let (tg, call) = match (service.find(&destination, &leg.user), self.call.departure(destination)) {
+            (Ok(Found::Here(leg)), _) => return self.follow_up(vec![routed(Purpose::Place, leg)]),
+            (Ok(Found::Away(target)), Some(call)) => (leg.tg.clone(), (target, call)),
+            (Ok(Found::Away(_)), None) => {
+                let code = Code::NoCommonCodec;
+                return self.follow_up(vec![Input::NotRouted { purpose: Purpose::Place, code }]);
+            }
+            (Err(problem), _) => {
+                let code = problem.code;
+                return self.follow_up(vec![Input::NotRouted { purpose: Purpose::Place, code }]);
+            }
+        };
+        let (service, own) = (service.clone(), self.own.clone());
+        self.tasks.spawn(async move {
+            let (target, (from, to, passport, advertisement)) = call;
+            let call = Departure { from, to, passport, advertisement };
+            let leaving = service.depart(target, &tg, call).await.map(Box::new);
+            if let Some(mailbox) = own.upgrade() {
+                let _ = mailbox.send(Command::Depart(leaving)).await;
+            }
+        });
+    }
+
     fn deliver(&mut self, leg: LegId, to: To, event: Arc<Event>) {
         self.outlets.retain(|id, outlet| {
             let wanted = outlet.leg == leg
@@ -473,8 +540,10 @@ pub(crate) fn record(
     call: &Call,
     idempotency: Option<&Used>,
     replay: Option<&str>,
+    away: Option<&Away>,
 ) -> Result<Write, Problem> {
-    let record = Record { call, idempotency: idempotency.cloned(), replay: replay.map(str::to_owned) };
+    let (idempotency, replay, away) = (idempotency.cloned(), replay.map(str::to_owned), away.cloned());
+    let record = Record { call, idempotency, replay, away };
     let value = serde_json::to_vec(&record)
         .map_err(|error| Problem::new(Code::Internal, format!("a call can't be written down: {error}")))?;
     Ok(Write::put(Table::Calls, call.id.to_string(), value))

@@ -7,6 +7,8 @@ use ring::digest;
 use tokio::task::AbortHandle;
 
 use super::actor::{Actor, CallHandle, record, routed};
+use super::away::{Found, Leaving};
+use super::gateway::Departure;
 use super::idempotency::Used;
 use super::registry::Handler;
 use super::{Service, lock, read, write};
@@ -210,8 +212,8 @@ impl Service {
         if all / 2 >= self.settings.calls {
             return Err(Problem::new(Code::Overloaded, "the server has as many calls as it takes"));
         }
-        let callee = self.locate(&to)?;
-        if let Some(handler) = &handler {
+        let found = self.find(&to, &user)?;
+        if let (Some(handler), Found::Here(callee)) = (&handler, &found) {
             let fits = |t: &Tapped| common_media(&handler.advertisement, &t.device.advertisement);
             if !callee.devices.iter().any(fits) {
                 return Err(Problem::new(
@@ -223,6 +225,23 @@ impl Service {
         }
         lock(&self.replay).spend(&passport, now).map_err(refused)?;
         let third_party = handler.is_none();
+        let (callee, away) = match (found, &handler) {
+            (Found::Here(leg), _) => (Some(leg), None),
+            (Found::Away(target), Some(handler)) => {
+                let call = Departure {
+                    from: from.clone(),
+                    to: to.clone(),
+                    passport: request.passport.clone(),
+                    advertisement: handler.advertisement.clone(),
+                };
+                let left = self.depart(target, tg, call).await;
+                // There is no call, so the same request may come again.
+                let Leaving { leg, away, line } =
+                    left.inspect_err(|_| lock(&self.replay).unspend(&passport))?;
+                (Some(leg), Some((away, line)))
+            }
+            (Found::Away(_), None) => (None, None),
+        };
         let devices = match &handler {
             Some(handler) => vec![Tapped { device: handler.device(), reached: true }],
             None => self.tapped(&user, tg),
@@ -237,7 +256,9 @@ impl Service {
         };
         let id = leg.id;
         let mut call = Call::place(now, CallId::random(), self.settings.timing, leg, to, caller);
-        if !third_party && call.handle(now, routed(Purpose::Place, callee)).is_err() {
+        if let Some(callee) = callee.filter(|_| !third_party)
+            && call.handle(now, routed(Purpose::Place, callee)).is_err()
+        {
             return Err(Problem::new(Code::Internal, "a new call refused its callee"));
         }
         call.take_changed();
@@ -247,14 +268,20 @@ impl Service {
         });
         let replay = replay_key(&passport);
         let seen = passport.forgotten().as_millis().to_string();
-        let writes =
-            vec![record(&call, used.as_ref(), Some(&replay))?, Write::put(Table::Meta, replay.clone(), seen)];
+        let writes = vec![
+            record(&call, used.as_ref(), Some(&replay), away.as_ref().map(|(away, _)| away))?,
+            Write::put(Table::Meta, replay.clone(), seen),
+        ];
         if let Err(error) = self.store.0.write(writes).await {
             // There is no call, so the same request may come again.
             lock(&self.replay).unspend(&passport);
+            if let Some((_, line)) = away {
+                line.abandon().await;
+            }
             return Err(error.into());
         }
-        Ok((id, Actor::start(self, call, used, Some(replay))))
+        let away = away.map(|(away, line)| (away, Some(line)));
+        Ok((id, Actor::start(self, call, used, Some(replay), away)))
     }
 
     fn tapped(&self, user: &str, tg: &TgId) -> Vec<Tapped> {

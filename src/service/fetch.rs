@@ -188,7 +188,7 @@ impl Resolve for Guard {
     }
 }
 
-fn permitted(allow: &[Network], address: IpAddr) -> Result<(), FetchError> {
+pub(crate) fn permitted(allow: &[Network], address: IpAddr) -> Result<(), FetchError> {
     if is_public(address) || allow.iter().any(|network| network.contains(address)) {
         Ok(())
     } else {

@@ -2,9 +2,12 @@
 //! Tokio, but no HTTP and no QUIC.
 
 pub mod actor;
+mod away;
 pub mod calls;
+pub mod consumers;
 pub mod dtmf;
 pub mod fetch;
+pub mod gateway;
 pub mod idempotency;
 mod introspection;
 pub mod keys;
@@ -31,6 +34,8 @@ pub struct Service {
     pub settings: Settings,
     /// The handlers.
     pub registry: registry::Registry,
+    /// Customers' own TGs.
+    pub consumers: consumers::Consumers,
     /// The push channels.
     pub push: push::Push,
     /// Tickets and media cookies.

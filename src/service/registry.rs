@@ -57,6 +57,7 @@ impl Handler {
             handler_id: self.handler_id.clone(),
             advertisement: self.advertisement.to_value(self.form),
             name: self.name.clone(),
+            inbound: self.numbers.is_empty().then_some(false),
         }
     }
 }
@@ -163,9 +164,10 @@ impl Registry {
             (same, index.of_user(&user).count())
         };
         if let Some(mut same) = same {
-            if same.numbers != principal.numbers {
+            let numbers = numbers(principal, wanted);
+            if same.numbers != numbers {
                 // The token may speak for other numbers by now.
-                same.numbers.clone_from(&principal.numbers);
+                same.numbers = numbers;
                 self.store.0.write(vec![record(&same)?]).await?;
                 write(&self.handlers).insert(same.clone());
             }
@@ -185,7 +187,7 @@ impl Registry {
             advertisement,
             form,
             name: wanted.name.clone(),
-            numbers: principal.numbers.clone(),
+            numbers: numbers(principal, wanted),
             order: *order + 1,
         };
         self.store.0.write(vec![record(&handler)?]).await?;
@@ -208,7 +210,7 @@ impl Registry {
         handler.advertisement = advertisement;
         handler.form = form;
         handler.name.clone_from(&wanted.name);
-        handler.numbers.clone_from(&principal.numbers);
+        handler.numbers = numbers(principal, wanted);
         self.store.0.write(vec![record(&handler)?]).await?;
         write(&self.handlers).insert(handler.clone());
         Ok(handler)
@@ -253,6 +255,11 @@ impl Registry {
         read(&self.handlers).of_user(user).cloned().collect()
     }
 
+    /// Whether somebody's token names just this number, not a pattern that takes it.
+    pub fn is_exact(&self, number: &Number) -> bool {
+        read(&self.handlers).by_number.contains_key(&number.to_string().to_ascii_lowercase())
+    }
+
     /// Who is called at a number: the user, by their devices.
     pub fn find(&self, number: &Number) -> Vec<Handler> {
         let text = number.to_string();
@@ -277,6 +284,12 @@ impl Registry {
             _ => Vec::new(),
         }
     }
+}
+
+/// The numbers at which a device is called.
+fn numbers(principal: &Principal, wanted: &HandlerDescription) -> Vec<String> {
+    let only_calls = principal.is_trunk() || wanted.inbound == Some(false);
+    if only_calls { Vec::new() } else { principal.numbers.clone() }
 }
 
 fn no_such() -> Problem {

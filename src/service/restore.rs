@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use super::actor::{Actor, Record};
+use super::consumers::Consumers;
 use super::idempotency::Keys;
 use super::keys::Tokens;
 use super::ports::Ports;
@@ -25,6 +26,7 @@ impl Service {
     pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
         let store = StoreHandle(store);
         let registry = Registry::load(store.clone(), settings.handlers_per_user).await?;
+        let consumers = Consumers::load(store.clone()).await?;
         let tickets =
             Tickets::new().map_err(|_| StoreError::Unavailable("the system has no random numbers".into()))?;
         let tokens = Tokens::new(settings.tokens.clone(), &settings.oauth)
@@ -34,6 +36,7 @@ impl Service {
         let service = Arc::new(Self {
             settings,
             registry,
+            consumers,
             push: Push::default(),
             tickets,
             tokens,
@@ -78,7 +81,8 @@ impl Service {
                 tracing::error!(key, "a stored call can't go on");
             }
             let over: Vec<_> = call.legs().filter(|l| l.ended()).map(|l| l.id).collect();
-            Actor::start(self, call, record.idempotency, record.replay);
+            let away = record.away.map(|away| (away, None));
+            Actor::start(self, call, record.idempotency, record.replay, away);
             over.into_iter().for_each(|leg| self.directory.ended(leg));
         }
         for writes in stale.chunks(crate::store::MAX_BATCH_WRITES) {

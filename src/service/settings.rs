@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fetch;
+use super::gateway::Gateway;
 use crate::call::Timing;
 use crate::identity::enrol::Enroller;
 use crate::identity::passport::PassportTrust;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub passports: PassportTrust,
     /// Who issues certificates to users, if this server does.
     pub enroller: Option<Arc<Enroller>>,
+    /// How calls leave for other networks, if they do.
+    pub gateway: Option<Arc<dyn Gateway>>,
     /// The calls' times.
     pub timing: Timing,
     /// How often a client pings.

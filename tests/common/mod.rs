@@ -68,6 +68,7 @@ pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
         oauth: OAuth::default(),
         passports: PassportTrust::any_number(JwkSet::new(vec![passports.public().clone()])),
         enroller: None,
+        gateway: None,
         timing: ript::call::Timing::default(),
         keepalive: Duration::from_secs(15),
         calls_per_user: 1000,
@@ -75,6 +76,12 @@ pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
         handlers_per_user: 64,
         byways_per_leg: 64,
     }
+}
+
+/// The CA of all worlds' servers: they may be each other's clients.
+pub fn ca() -> &'static DevCa {
+    static CA: std::sync::OnceLock<DevCa> = std::sync::OnceLock::new();
+    CA.get_or_init(|| DevCa::generate(ript::clock::now()).expect("a CA"))
 }
 
 fn keys() -> (SigningKey, SigningKey) {
@@ -124,7 +131,7 @@ impl World {
         address: Option<SocketAddr>,
     ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let ca = DevCa::generate(ript::clock::now()).expect("a CA");
+        let ca = ca();
         let server = ca.issue_server(&[], ript::clock::now()).expect("a certificate");
         let file = |name: &str, text: &str| {
             let path = folder.path().join(name);

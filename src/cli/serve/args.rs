@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::start;
 use crate::cli::Outcome;
-use crate::config::{Config, Sources};
+use crate::config::{Config, ConfigError, Sources};
 use crate::telemetry;
 use crate::transport::tls::TlsKeys;
 
@@ -49,7 +49,7 @@ pub struct Args {
 impl Args {
     /// Serves until told to stop.
     pub async fn run(self, mut log: telemetry::Options) -> Outcome {
-        let config = Config::load(&self.sources(Sources::from_environment()))?;
+        let config = self.load()?;
         if self.check {
             return check(&config);
         }
@@ -70,6 +70,11 @@ impl Args {
         }
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The configuration that these flags, the environment and the file make.
+    pub(in crate::cli) fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(&self.sources(Sources::from_environment()))
     }
 
     fn sources(&self, mut sources: Sources) -> Sources {
@@ -173,7 +178,6 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::config::ConfigError;
 
     #[derive(clap::Parser)]
     struct Line {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::select_ok;
 
 use super::super::ClientError;
+use super::super::builder::Guard;
 use super::super::uri::Origin;
 use crate::transport::client::H3Client;
 use crate::transport::{Limits, TransportError, quic};
@@ -22,11 +23,12 @@ pub(in super::super) struct Dial {
     origin: Origin,
     tls: rustls::ClientConfig,
     limits: Arc<Limits>,
+    guard: Option<Guard>,
 }
 
 impl Dial {
-    pub(in super::super) fn new(origin: Origin, tls: rustls::ClientConfig) -> Self {
-        Self { origin, tls, limits: Arc::new(Limits::default()) }
+    pub(in super::super) fn new(origin: Origin, tls: rustls::ClientConfig, guard: Option<Guard>) -> Self {
+        Self { origin, tls, limits: Arc::new(Limits::default()), guard }
     }
 
     pub(in super::super) fn origin(&self) -> &Origin {
@@ -36,8 +38,13 @@ impl Dial {
     /// All addresses of the server's name at once; the first to answer wins.
     pub(super) async fn connect(&self) -> Result<H3Client, ClientError> {
         let lookup = tokio::net::lookup_host((self.origin.host(), self.origin.port())).await;
-        let addresses: Vec<SocketAddr> =
-            lookup.map_err(|error| self.unreachable(error))?.take(MAX_ADDRESSES).collect();
+        let found: Vec<SocketAddr> = lookup.map_err(|error| self.unreachable(error))?.collect();
+        let named = !found.is_empty();
+        let allowed = |at: &SocketAddr| self.guard.as_ref().is_none_or(|guard| (guard.0)(at.ip()));
+        let addresses: Vec<SocketAddr> = found.into_iter().filter(allowed).take(MAX_ADDRESSES).collect();
+        if named && addresses.is_empty() {
+            return Err(self.unreachable("the name has no public address"));
+        }
         if addresses.is_empty() {
             return Err(self.unreachable("the name has no address"));
         }

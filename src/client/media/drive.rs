@@ -170,7 +170,7 @@ fn choose(byways_only: bool, failed: u32) -> Choice {
 }
 
 /// Where the call's media goes now, with a fresh ticket.
-async fn read_uris(line: &MediaLine) -> Result<Option<MediaUris>, ClientError> {
+pub(super) async fn read_uris(line: &MediaLine) -> Result<Option<MediaUris>, ClientError> {
     match line.client.call(&line.call, Some(&line.handler)).await {
         Ok(call) if call.state == State::Ended => Ok(None),
         Ok(call) => Ok(call.media),

@@ -88,13 +88,13 @@ impl SessionSink for Sink {
     }
 }
 
-/// Opens a session and waits for its probe to come back.
-pub(super) async fn open(
+/// Opens a session, whoever hears it.
+pub(super) async fn connect(
     line: &MediaLine,
     connected: &Connected,
     url: &str,
-    shared: &Arc<Shared>,
-) -> Result<SessionPath, NoSession> {
+    sink: Arc<dyn SessionSink>,
+) -> Result<Session, NoSession> {
     let again = |error: &dyn std::fmt::Display| NoSession::Again(error.to_string());
     let url = api::with_handler(&line.client.resolve(url).map_err(|e| again(&e))?, Some(&line.handler));
     let uri = url.parse().map_err(|error| again(&error))?;
@@ -102,13 +102,23 @@ pub(super) async fn open(
     if let Some(bearer) = line.client.bearer().and_then(|bearer| HeaderValue::from_str(&bearer).ok()) {
         headers.insert(header::AUTHORIZATION, bearer);
     }
-    let sink = Arc::new(Sink(Arc::downgrade(shared)));
     let opening = connected.h3.open_session(uri, headers, sink);
-    let session = match tokio::time::timeout(CONNECT, opening).await {
-        Ok(Ok(session)) => SessionPath(session),
-        Ok(Err(error)) => return Err(refused(&error)),
-        Err(_) => return Err(NoSession::Unable(format!("CONNECT was not answered within {CONNECT:?}"))),
-    };
+    match tokio::time::timeout(CONNECT, opening).await {
+        Ok(Ok(session)) => Ok(session),
+        Ok(Err(error)) => Err(refused(&error)),
+        Err(_) => Err(NoSession::Unable(format!("CONNECT was not answered within {CONNECT:?}"))),
+    }
+}
+
+/// Opens a session and waits for its probe to come back.
+pub(super) async fn open(
+    line: &MediaLine,
+    connected: &Connected,
+    url: &str,
+    shared: &Arc<Shared>,
+) -> Result<SessionPath, NoSession> {
+    let sink = Arc::new(Sink(Arc::downgrade(shared)));
+    let session = SessionPath(connect(line, connected, url, sink).await?);
     if probe(&session, shared).await {
         Ok(session)
     } else if session.is_closed() {

@@ -25,6 +25,7 @@ fn device(id: &str) -> HandlerDescription {
         handler_id: id.into(),
         advertisement: json!("1 in: opus; 1 out: opus;"),
         name: None,
+        inbound: None,
     }
 }
 

@@ -1,0 +1,80 @@
+//! A call's chunks on a trunk: a session to the other server is one more path of our leg's port, and chunks pass as they
+//! are.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::client::Call;
+use crate::resource::SessionPath;
+use crate::service::gateway::OurEnd;
+use crate::service::ports::LegPort;
+use crate::transport::session::SessionSink;
+
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Hands what comes to the port, once the port has named the path.
+struct Bridge {
+    port: Arc<LegPort>,
+    path: OnceLock<u64>,
+    closed: Notify,
+}
+
+impl Bridge {
+    fn arrived(&self, bytes: &Bytes) {
+        // What comes in the instant before is as good as lost on the way.
+        if let Some(path) = self.path.get() {
+            self.port.arrived(*path, bytes);
+        }
+    }
+}
+
+impl SessionSink for Bridge {
+    fn expect(&self) {
+        self.port.expect();
+    }
+
+    fn on_datagram(&self, _: u64, payload: Bytes) {
+        self.arrived(&payload);
+    }
+
+    fn on_stream(&self, _: u64, body: Bytes) {
+        self.arrived(&body);
+    }
+
+    fn on_closed(&self, _: u64) {
+        if let Some(path) = self.path.get() {
+            self.port.closed(*path);
+        }
+        self.closed.notify_one();
+    }
+}
+
+/// Keeps a session open, one after another, until the call has no media any more.
+pub(super) async fn carry(call: Call, end: OurEnd) {
+    loop {
+        // A leg that answers has its port, if it is not over.
+        let _ = end.calls.view(end.leg, None).await;
+        let Some(port) = end.ports.get(end.leg) else { return };
+        let bridge = Arc::new(Bridge { port, path: OnceLock::new(), closed: Notify::new() });
+        match call.session(bridge.clone()).await {
+            Ok(Some((session, connection))) => {
+                let path = Arc::new(SessionPath(session));
+                let entrance = end.ports.open(&bridge.port, end.handler(), path);
+                // It is set once, here.
+                let _ = bridge.path.set(entrance.id());
+                tokio::select! {
+                    () = bridge.closed.notified() => {}
+                    () = call.beyond(connection) => {}
+                }
+            }
+            Ok(None) => return,
+            Err(why) => {
+                tracing::debug!(why, "no session on the trunk yet");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
