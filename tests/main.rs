@@ -40,6 +40,7 @@ mod push;
 mod reverse_events;
 mod taking;
 mod tgs;
+mod trunk_calls;
 mod trunk_customers;
 mod vectors_advertisement;
 mod vectors_chunk;

@@ -17,8 +17,8 @@ use crate::client_calls::{device, says};
 use crate::common::user::{ALL_SCOPES, User, token};
 use crate::common::{World, ca, soon};
 
-const ALICE: &str = "+442071838750";
-const BOB: &str = "+14085550002";
+pub const ALICE: &str = "+442071838750";
+pub const BOB: &str = "+14085550002";
 
 /// Lets a server have trunks, to others on this machine.
 pub fn trunks(folder: &std::path::Path) -> Arc<Trunks> {
@@ -30,15 +30,15 @@ pub fn trunks(folder: &std::path::Path) -> Arc<Trunks> {
 }
 
 /// A provider, its customer's server, and the customer at the provider.
-struct Two {
-    provider: World,
-    enterprise: World,
-    customer: User,
+pub struct Two {
+    pub provider: World,
+    pub enterprise: World,
+    pub customer: User,
     _folder: tempfile::TempDir,
 }
 
 impl Two {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let provider = World::with(|settings| settings.gateway = Some(trunks(folder.path()))).await;
         // Both believe the key that the provider's callers sign with.
@@ -52,8 +52,12 @@ impl Two {
         Self { provider, enterprise, customer, _folder: folder }
     }
 
-    fn target(&self) -> String {
-        format!("https://localhost:{}{ROOT}/providertgs/test", self.enterprise.address.port())
+    pub fn target(&self) -> String {
+        self.target_at(self.enterprise.address.port())
+    }
+
+    pub fn target_at(&self, port: u16) -> String {
+        format!("https://localhost:{port}{ROOT}/providertgs/test")
     }
 
     /// What the enterprise gives the provider for the way back.
@@ -61,7 +65,7 @@ impl Two {
         token(&self.enterprise.issuer, "provider", &["*"], &["test"], ALL_SCOPES)
     }
 
-    fn wanted(&self) -> Value {
+    pub fn wanted(&self) -> Value {
         json!({
             "target-uri": self.target(),
             "token": self.way_back(),
@@ -69,21 +73,21 @@ impl Two {
         })
     }
 
-    async fn register(&self) -> String {
+    pub async fn register(&self) -> String {
         let answer = self.customer.post("consumertgs", &self.wanted()).await;
         assert_eq!(answer.status.as_u16(), 201, "{}", answer.json());
         answer.header("location").to_owned()
     }
 
     /// A caller at the provider and a callee at the enterprise.
-    async fn devices(&self, codecs: &[AudioCodec]) -> (Handler, Handler) {
+    pub async fn devices(&self, codecs: &[AudioCodec]) -> (Handler, Handler) {
         let alice = device(&self.provider, "alice", ALICE, codecs).await;
         let bob = device(&self.enterprise, "bob", BOB, &AudioCodec::ALL).await;
         (alice, bob)
     }
 }
 
-async fn across(alice: &Handler, bob: &Handler) -> (Call, Call) {
+pub async fn across(alice: &Handler, bob: &Handler) -> (Call, Call) {
     let mut listener = bob.listen();
     let placed = soon("the placing", alice.place(BOB, None)).await.unwrap();
     let incoming = soon("the call", listener.next()).await.unwrap();

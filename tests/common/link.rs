@@ -59,6 +59,8 @@ struct State {
     down: Tally,
     /// Packets that are being delayed.
     flying: AtomicU64,
+    /// Ports of clients that were seen.
+    clients: AtomicU64,
 }
 
 /// A link to a server; it is down once dropped.
@@ -74,8 +76,9 @@ impl Link {
         let front = Arc::new(UdpSocket::bind(("127.0.0.1", 0)).await.expect("a UDP port"));
         let address = front.local_addr().expect("an address");
         let (up, down) = (Tally::default(), Tally::default());
-        let (weather, dice, flying) = (Mutex::new(weather), Mutex::new(dice), AtomicU64::new(0));
-        let state = Arc::new(State { weather, dice, up, down, flying });
+        let (weather, dice) = (Mutex::new(weather), Mutex::new(dice));
+        let (flying, clients) = (AtomicU64::new(0), AtomicU64::new(0));
+        let state = Arc::new(State { weather, dice, up, down, flying, clients });
         let mut tasks = JoinSet::new();
         tasks.spawn(run(front, server, state.clone()));
         Self { address, state, _tasks: tasks }
@@ -91,6 +94,11 @@ impl Link {
         while self.state.flying.load(Ordering::Acquire) > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// How many connections came through: each client has a port of its own for each.
+    pub fn connections(&self) -> u64 {
+        self.state.clients.load(Ordering::Relaxed)
     }
 
     /// Towards the server.
@@ -145,6 +153,7 @@ async fn run(front: Arc<UdpSocket>, server: SocketAddr, state: Arc<State>) {
         if let Entry::Vacant(place) = clients.entry(client) {
             let back = Arc::new(UdpSocket::bind(("127.0.0.1", 0)).await.expect("a UDP port"));
             place.insert(back.clone());
+            state.clients.fetch_add(1, Ordering::Relaxed);
             let (front, state) = (front.clone(), state.clone());
             backs.spawn(async move {
                 let mut packet = vec![0; 65_536];
