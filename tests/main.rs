@@ -44,4 +44,5 @@ mod trunk_calls;
 mod trunk_customers;
 mod vectors_advertisement;
 mod vectors_chunk;
+mod trunk_join;
 mod versions;

@@ -122,19 +122,39 @@ pub async fn join(
         token_sha256: hashed(&token),
         registration: None,
     };
-    write(settings, &joined)?;
-    await_own(settings, own, &token).await?;
     let destinations = Destinations::new(&description.numbers)?;
-    let wanted = ConsumerTg {
-        uri: None,
-        target_uri: own.uri.clone(),
-        token: Some(token),
-        outbound: TgDirection { origins: None, destinations },
-    };
-    let registered = client.post_consumer(&uri, &wanted).await?;
-    joined.registration = registered.uri;
+    let before = Joins::read(&settings.folder).get(&joined.domain).cloned();
     write(settings, &joined)?;
-    Ok(joined)
+    let registered = async {
+        await_own(settings, own, &token).await?;
+        let wanted = ConsumerTg {
+            uri: None,
+            target_uri: own.uri.clone(),
+            token: Some(token),
+            outbound: TgDirection { origins: None, destinations },
+        };
+        Ok::<_, JoinError>(client.post_consumer(&uri, &wanted).await?)
+    };
+    match registered.await {
+        Ok(registered) => {
+            joined.registration = registered.uri;
+            write(settings, &joined)?;
+            Ok(joined)
+        }
+        Err(error) => {
+            // What was there before holds on.
+            match before {
+                Some(before) => write(settings, &before)?,
+                None => remove(settings, &joined.domain)?,
+            }
+            Err(error)
+        }
+    }
+}
+
+fn remove(settings: &Settings, domain: &str) -> Result<(), JoinError> {
+    let path = Joined::file(&settings.folder, domain);
+    std::fs::remove_file(&path).map_err(|source| JoinError::File { path, source })
 }
 
 /// Leaves a provider; live calls go on.
@@ -147,8 +167,7 @@ pub async fn leave(settings: &Settings, domain: &str) -> Result<(), JoinError> {
             done => done?,
         }
     }
-    let path = Joined::file(&settings.folder, domain);
-    std::fs::remove_file(&path).map_err(|source| JoinError::File { path, source })?;
+    remove(settings, domain)?;
     logins(settings).remove(domain)?;
     Ok(())
 }
