@@ -223,7 +223,8 @@ async fn a_token_without_the_tg_reaches_nothing_below_it() {
     let other = alice.with_token(token(&world.issuer, "alice", &["+14085550001"], &["other"], ALL_SCOPES));
     for route in routes(&call, &a1) {
         let (method, path, _, _) = &route;
-        if path == "providertgs" || path == "consumertgs" || path == "customertgs" || path.starts_with("push") {
+        if path == "providertgs" || path == "consumertgs" || path == "customertgs" || path.starts_with("push")
+        {
             continue;
         }
         let answer = ask(&other, &route).await;

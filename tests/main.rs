@@ -42,7 +42,7 @@ mod taking;
 mod tgs;
 mod trunk_calls;
 mod trunk_customers;
+mod trunk_join;
 mod vectors_advertisement;
 mod vectors_chunk;
-mod trunk_join;
 mod versions;

@@ -125,7 +125,11 @@ async fn a_registration_is_made_read_changed_and_ended() {
         ("PUT", "providertgs/test/customertgs"),
     ] {
         let answer = customer.with_body(method, path, two.wanted().to_string()).await;
-        assert_eq!((answer.status.as_u16(), answer.json()["uri"].as_str()), (200, Some(uri.as_str())), "{method} {path}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()["uri"].as_str()),
+            (200, Some(uri.as_str())),
+            "{method} {path}"
+        );
     }
     let mut less = two.wanted();
     less["outbound"]["destinations"] = json!("+14085551*");
@@ -181,7 +185,11 @@ async fn what_the_provider_cannot_verify_is_not_registered() {
         wanted[member] = value.clone();
         let answer = two.customer.post("consumertgs", &wanted).await;
         let problem = answer.json();
-        assert_eq!((answer.status.as_u16(), &problem["code"]), (status, &json!(code)), "{member} {value}: {problem}");
+        assert_eq!(
+            (answer.status.as_u16(), &problem["code"]),
+            (status, &json!(code)),
+            "{member} {value}: {problem}"
+        );
         assert_eq!(problem["field"], field, "{member} {value}: {problem}");
     }
     assert_eq!(two.customer.get("consumertgs").await.json(), json!({"tgs": []}));

@@ -93,7 +93,10 @@ impl Trunk {
     async fn join(&self) {
         let login = self.login().await;
         let joined = soon("joining", trunk::join(&self.settings, &login, None, &self.own())).await.unwrap();
-        assert_eq!((joined.domain.as_str(), joined.numbers.as_slice()), (&*self.domain(), &["+1408555*".into()][..]));
+        assert_eq!(
+            (joined.domain.as_str(), joined.numbers.as_slice()),
+            (&*self.domain(), &["+1408555*".into()][..])
+        );
     }
 }
 

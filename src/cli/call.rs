@@ -50,14 +50,16 @@ impl Args {
             Ok(call) => {
                 terminal.say(&format!("calling {} from {}", call.to(), call.from()));
                 let audio = AudioCall::start(&call, self.sound.options(&source)?).map_err(explain)?;
-                let plan = Plan { duration: self.duration, keys: self.dtmf.unwrap_or_default() };
+                let plan = Plan { duration: self.duration, keys: self.dtmf.clone().unwrap_or_default() };
                 converse(&call, audio, &mut terminal, plan).await
             }
             Err(error) => Err(error),
         };
         // The device was made for this call.
         let _ = device.unregister().await;
-        Ok(exit_code(&result?))
+        let end = result?;
+        self.sound.check(&mut terminal)?;
+        Ok(exit_code(&end))
     }
 }
 

@@ -5,9 +5,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use serde_json::json;
 
 use super::login::StoreArgs;
-use crate::client::audio::{AtEnd, AudioCodec, CALLEE, CALLER, FrameSource, read_audio, speech};
+use super::terminal::Terminal;
+use crate::client::audio::{
+    AtEnd, AudioCodec, CALLEE, CALLER, FrameSource, SAMPLE_RATE, correlate, read_audio, speech,
+};
 use crate::client::login::{LoginError, TokenSource};
 use crate::client::{AudioOptions, AudioSource, Client, ClientError, HandlerSpec};
 use crate::protocol::resource::TgEntry;
@@ -125,6 +129,9 @@ pub struct SoundArgs {
     /// Where to write what is heard, as WAV.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Fail unless the recording holds this speech: a file, or `caller` or `callee` for a built-in voice.
+    #[arg(long, value_name = "FILE", requires = "record")]
+    pub expect: Option<PathBuf>,
     /// Speak this codec only; without it, what the other side does best.
     #[arg(long, value_enum)]
     pub codec: Option<Codec>,
@@ -166,6 +173,27 @@ impl SoundArgs {
             (None, Voice::Caller) => FrameSource::new(speech(CALLER), AtEnd::Loop),
             (None, Voice::Callee) => FrameSource::new(speech(CALLEE), AtEnd::Loop),
         })
+    }
+
+    /// Whether the recording holds what was expected in it.
+    pub fn check(&self, terminal: &mut Terminal) -> CliResult<()> {
+        let (Some(expected), Some(record)) = (&self.expect, &self.record) else { return Ok(()) };
+        let wanted = match expected.to_str() {
+            Some("caller") => speech(CALLER),
+            Some("callee") => speech(CALLEE),
+            _ => read_audio(expected)?,
+        };
+        let found = correlate(&wanted, &read_audio(record)?, SAMPLE_RATE);
+        let score = format!("correlation {:.2}, coverage {:.2}", found.score, found.coverage);
+        if !found.holds_speech() {
+            let what = format!("{} does not hold the expected speech: {score}", record.display());
+            return Err(Failure::new(what, "listen to it, and look at the call's loss").into());
+        }
+        terminal.say(&format!("{} holds the expected speech: {score}", record.display()));
+        terminal.json(&json!({
+            "event": "client-heard", "correlation": found.score, "coverage": found.coverage,
+        }));
+        Ok(())
     }
 
     /// How a call is to be spoken and heard.

@@ -77,6 +77,7 @@ impl Args {
                 () = interrupted() => return Ok(ExitCode::SUCCESS),
             };
             let end = self.take(incoming, listener, terminal, source).await;
+            let end = end.and_then(|end| self.sound.check(terminal).map(|()| end));
             match end {
                 Ok(end) if self.once => return Ok(exit_code(&end)),
                 Err(error) if self.once => return Err(error),
