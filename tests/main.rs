@@ -8,6 +8,7 @@
     reason = "tests may fail loudly"
 )]
 
+mod audit;
 mod authorization;
 mod bad_input;
 mod calls;

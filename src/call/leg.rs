@@ -149,6 +149,11 @@ pub struct LegView {
 }
 
 impl Leg {
+    /// Whether it is the caller's.
+    pub fn is_outbound(&self) -> bool {
+        self.direction == CallDirection::Outbound
+    }
+
     pub(super) fn new(
         now: Timestamp,
         spec: NewLeg,

@@ -21,6 +21,7 @@ use crate::identity::token::{IssuerPolicy, TokenPolicy};
 use crate::protocol::id::TgId;
 use crate::protocol::network::Network;
 use crate::protocol::number::{Destinations, Number};
+use crate::service::rate::Rate;
 use crate::service::settings::{Credentials, Login, OAuth};
 use crate::service::{self, TgSettings, fetch};
 use crate::{resource, telemetry, transport};
@@ -35,6 +36,9 @@ pub(crate) const DEVELOPMENT_ISSUER: &str = "urn:ript:dev";
 pub(super) const RETRY_BACKOFF: Duration = Duration::from_secs(2);
 /// wire §6: 1 s without acks: move.
 pub(super) const MEDIA_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What one user may place in the long run; a trunk's server is one user.
+const CALLS_PER_SECOND: u32 = 100;
 
 const FILES: &str = "paths of files with a JWKS or PEM public keys: \"issuer.jwks\"";
 const PATTERNS: &str = "numbers or patterns: \"+14085551000\", \"+1408*\", \"*@example.com\", \"*\"";
@@ -62,6 +66,9 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     let enroller = enroller(top.section("certs")?)?;
     let mut timing = top.section("timing")?;
     let mut limits = top.section("limits")?;
+    let mut audit = top.section("audit")?;
+    let audit_numbers = audit.flag("numbers")?.unwrap_or(false);
+    audit.finish()?;
     let issuers = top.sections("issuer")?;
     let tgs = top.sections("tg")?;
     // Before anything is missed: what is misspelt is not missing.
@@ -96,6 +103,10 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
                 keep: timing.ms("keep-ended-ms", 0)?.unwrap_or(usual.keep),
             },
             keepalive: timing.ms("keepalive-ms", 1)?.unwrap_or(Duration::from_secs(15)),
+            call_rate: Some(Rate::per_second(
+                limits.whole("calls-per-second", 1..=1_000_000)?.unwrap_or(CALLS_PER_SECOND),
+            )),
+            audit_numbers,
             calls_per_user: limits.size("calls-per-user", 1..=1_000_000)?.unwrap_or(1_000),
             calls: limits.size("calls", 1..=10_000_000)?.unwrap_or(20_000),
             handlers_per_user: limits.size("handlers-per-user", 1..=100_000)?.unwrap_or(64),
@@ -253,6 +264,8 @@ fn tg(mut known: Vec<TgSettings>, mut section: Section) -> Result<Vec<TgSettings
     let inbound = self::destinations(&mut section, "inbound")?;
     let retry_backoff = section.ms("retry-backoff-ms", 1)?;
     let media_timeout = section.ms("media-timeout-ms", 1)?;
+    let calls = section.size("calls", 1..=10_000_000)?;
+    let rate = section.whole("calls-per-second", 1..=1_000_000)?;
     section.finish()?;
     let id = section.need("id", id, "a name for URIs: id = \"main\"")?;
     if known.iter().any(|other| other.id == id) {
@@ -266,6 +279,8 @@ fn tg(mut known: Vec<TgSettings>, mut section: Section) -> Result<Vec<TgSettings
         description: description.unwrap_or_default(),
         destinations: section.need("destinations", destinations, why)?,
         inbound,
+        call_rate: rate.map(Rate::per_second),
+        calls,
         retry_backoff: retry_backoff.unwrap_or(RETRY_BACKOFF),
         media_timeout: media_timeout.unwrap_or(MEDIA_TIMEOUT),
     });

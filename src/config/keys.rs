@@ -19,6 +19,7 @@ pub(super) const KEYS: &[&str] = &[
     "certs.lifetime-ms",
     "fetch.allow",
     "fetch.ca",
+    "audit.numbers",
     "timing.answer-timeout-ms",
     "timing.no-signalling-ms",
     "timing.claim-ms",
@@ -30,6 +31,7 @@ pub(super) const KEYS: &[&str] = &[
     "limits.chunk-bytes",
     "limits.calls-per-user",
     "limits.calls",
+    "limits.calls-per-second",
     "limits.handlers-per-user",
     "limits.byways-per-leg",
     "limits.connections",
@@ -56,6 +58,8 @@ pub(super) const TABLE_KEYS: &[&str] = &[
     "tg.inbound",
     "tg.retry-backoff-ms",
     "tg.media-timeout-ms",
+    "tg.calls",
+    "tg.calls-per-second",
 ];
 
 /// Variables that begin like ours and are another part's business.

@@ -195,6 +195,8 @@ fn development_tg() -> TgSettings {
         description: format!("keys and certificates that live {} days", LIFETIME.as_secs() / 86_400),
         destinations: Destinations::all(),
         inbound: Some(Destinations::all()),
+        call_rate: None,
+        calls: None,
         retry_backoff: build::RETRY_BACKOFF,
         media_timeout: build::MEDIA_TIMEOUT,
     }

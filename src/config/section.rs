@@ -131,6 +131,18 @@ impl Section {
         fits.map(Some).ok_or_else(|| ConfigError::BadValue { key: path, place: node.place, why: why() })
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, ConfigError> {
+        let Some((path, node)) = self.take(name) else { return Ok(None) };
+        match &node.value {
+            Value::Flag(flag) => Ok(Some(*flag)),
+            Value::Given(texts) if texts.len() == 1 && matches!(&*texts[0], "true" | "false") => {
+                Ok(Some(texts[0] == "true"))
+            }
+            _ => Err(wrong(path, &node, "true or false".to_owned())),
+        }
+    }
+
     /// As `whole`, for sizes and counts.
     pub(super) fn size(
         &mut self,

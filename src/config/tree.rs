@@ -22,6 +22,7 @@ pub(super) enum Value {
     Given(Vec<String>),
     Text(String),
     Whole(i64),
+    Flag(bool),
     List(Vec<Node>),
     Table(Table),
     /// Of a type that no key has.
@@ -36,6 +37,7 @@ impl Value {
         match self {
             Self::Given(_) | Self::Text(_) => "text",
             Self::Whole(_) => "a number",
+            Self::Flag(_) => "true or false",
             Self::List(_) => "a list",
             Self::Table(_) => "a table",
             Self::Other(kind) => kind,
@@ -87,7 +89,7 @@ impl File<'_> {
                 Err(_) => Value::Other("a number beyond 64 bits"),
             },
             DeValue::Float(_) => Value::Other("a number with a fraction"),
-            DeValue::Boolean(_) => Value::Other("true or false"),
+            DeValue::Boolean(flag) => Value::Flag(*flag),
             DeValue::Datetime(_) => Value::Other("a date"),
             DeValue::Array(items) => {
                 let node = |item: &Spanned<DeValue<'_>>| Node {

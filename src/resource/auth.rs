@@ -39,7 +39,17 @@ pub(crate) async fn principal(parts: &Parts, app: &App) -> Result<Principal, Pro
     if let Some(peer) = app.service.settings.gateway.as_ref().and_then(|gateway| gateway.holder(token)) {
         return Ok(peer);
     }
-    Ok(app.service.tokens.verify(token).await?)
+    match app.service.tokens.verify(token).await {
+        Ok(principal) => {
+            app.service.audit.login(&principal);
+            Ok(principal)
+        }
+        Err(error) => {
+            let problem = error.into();
+            app.service.audit.token_refused(&problem);
+            Err(problem)
+        }
+    }
 }
 
 impl Caller {

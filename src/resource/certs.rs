@@ -22,16 +22,33 @@ pub(super) async fn enrol(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let mut number = None;
+    let answer = issue(&app, &caller, &tg, &headers, body, &mut number).await;
+    let refused = answer.as_ref().err().map(|problem| problem.code);
+    app.service.audit.enrolment(&caller.user(), number.as_deref(), refused);
+    answer
+}
+
+async fn issue(
+    app: &App,
+    caller: &Caller,
+    tg: &str,
+    headers: &HeaderMap,
+    body: Body,
+    number: &mut Option<String>,
+) -> Result<Response, Problem> {
     caller.scope(scope::CERTS)?;
-    caller.tg(&app, &tg)?;
+    caller.tg(app, tg)?;
     let settings = &app.service.settings;
     if settings.enroller.is_none() && settings.gateway.is_none() {
         return Err(nobody());
     }
     let body = reply::body(body, app.settings.max_body).await?;
-    let csr = decoded(&headers, &body)?;
-    let may_use = |identity: &crate::identity::canonical::Identity| {
-        identity.to_number().is_some_and(|number| caller.0.may_use_number(&number))
+    let csr = decoded(headers, &body)?;
+    app.service.pace_enrolment(&caller.user())?;
+    let mut may_use = |identity: &crate::identity::canonical::Identity| {
+        *number = identity.to_number();
+        number.as_ref().is_some_and(|number| caller.0.may_use_number(number))
     };
     let chain = match &settings.enroller {
         Some(enroller) => enroller.enrol(&csr, may_use, clock::now()).map_err(refused)?,

@@ -12,6 +12,7 @@ use super::reply::{body, json, located, not_found, parse};
 use crate::protocol::id::TgId;
 use crate::protocol::problem::{Code, Problem};
 use crate::protocol::resource::{ConsumerTg, ConsumerTgList, ROOT, TgDirection};
+use crate::service::audit::TrunkChange;
 use crate::service::consumers::{Consumer, Wanted};
 
 fn uri(base: &str, consumer: &Consumer) -> String {
@@ -101,7 +102,13 @@ pub(super) async fn remove(
     P(id): P<String>,
 ) -> Result<Response, Problem> {
     caller.scope(scope::TRUNKS)?;
-    app.service.consumers.remove(&caller.user(), &id).await?;
+    let user = caller.user();
+    let known = app.service.consumers.own(&user, &id);
+    let target = known.as_ref().ok().map(|known| known.target_uri.as_str());
+    let removed = app.service.consumers.remove(&user, &id).await;
+    let refused = removed.as_ref().err().map(|problem| problem.code);
+    app.service.audit.trunk(&user, TrunkChange::Removed, target, refused);
+    removed?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -126,13 +133,20 @@ async fn put(
         destinations: wanted.outbound.destinations,
     };
     let own = base.strip_prefix("https://").unwrap_or_default();
-    let mut consumer = app.service.consumers.check(&caller.0, &tg, own, wanted)?;
-    if let Some(id) = id {
-        consumer.id = id;
-    }
-    // ript-core "Consumer TG Registration": the provider believes nothing that it has not seen.
-    app.service.gateway()?.check(consumer.clone().into()).await?;
-    let (consumer, new) = app.service.consumers.put(consumer).await?;
+    let target = wanted.target_uri.clone();
+    let put = async {
+        let mut consumer = app.service.consumers.check(&caller.0, &tg, own, wanted)?;
+        if let Some(id) = id {
+            consumer.id = id;
+        }
+        // ript-core "Consumer TG Registration": the provider believes nothing that it has not seen.
+        app.service.gateway()?.check(consumer.clone().into()).await?;
+        app.service.consumers.put(consumer).await
+    };
+    let put = put.await;
+    let refused = put.as_ref().err().map(|problem| problem.code);
+    app.service.audit.trunk(&caller.user(), TrunkChange::Registered, Some(&target), refused);
+    let (consumer, new) = put?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok(located(json(status, &described(&base, &consumer)), &uri(&base, &consumer)))
 }

@@ -10,6 +10,7 @@ use super::actor::{Actor, CallHandle, record, routed};
 use super::away::{Found, Leaving};
 use super::gateway::Departure;
 use super::idempotency::Used;
+use super::rate::Rate;
 use super::registry::Handler;
 use super::{Service, lock, read, write};
 use crate::call::{Call, Caller, Leg, NewLeg, Purpose, Tapped};
@@ -34,6 +35,8 @@ pub(crate) struct Directory {
 struct Inner {
     legs: HashMap<LegId, (CallHandle, TgId, String)>,
     live: HashMap<String, HashSet<LegId>>,
+    /// Live callers' legs below each TG.
+    placed: HashMap<TgId, HashSet<LegId>>,
     owners: HashMap<CallId, AbortHandle>,
     live_legs: usize,
 }
@@ -45,6 +48,9 @@ impl Directory {
         if inner.live.entry(leg.user.clone()).or_default().insert(leg.id) {
             inner.live_legs += 1;
         }
+        if leg.is_outbound() {
+            inner.placed.entry(leg.tg.clone()).or_default().insert(leg.id);
+        }
     }
 
     pub(crate) fn own(&self, id: CallId, task: AbortHandle) {
@@ -53,8 +59,11 @@ impl Directory {
 
     pub(crate) fn ended(&self, leg: LegId) {
         let mut inner = write(&self.inner);
-        let Some((_, _, user)) = inner.legs.get(&leg) else { return };
-        let user = user.clone();
+        let Some((_, tg, user)) = inner.legs.get(&leg) else { return };
+        let (tg, user) = (tg.clone(), user.clone());
+        if let Some(placed) = inner.placed.get_mut(&tg) {
+            placed.remove(&leg);
+        }
         if let Some(live) = inner.live.get_mut(&user) {
             let was = live.remove(&leg);
             if live.is_empty() {
@@ -84,6 +93,10 @@ impl Directory {
     fn counts(&self, user: &str) -> (usize, usize) {
         let inner = read(&self.inner);
         (inner.live.get(user).map_or(0, HashSet::len), inner.live_legs)
+    }
+
+    fn placed(&self, tg: &TgId) -> usize {
+        read(&self.inner).placed.get(tg).map_or(0, HashSet::len)
     }
 
     pub(crate) fn all(&self) -> Vec<CallHandle> {
@@ -136,8 +149,23 @@ impl Service {
         })
     }
 
-    /// `POST …/calls`. A refusal leaves nothing behind.
+    /// `POST …/calls`. A refusal leaves nothing behind but a line in the audit log.
     pub async fn place(
+        self: &Arc<Self>,
+        principal: &Principal,
+        tg: &TgId,
+        request: &CallRequest,
+        key: Option<(&str, &[u8])>,
+    ) -> Result<(LegId, CallHandle), Problem> {
+        let placed = self.place_once(principal, tg, request, key).await;
+        if let Err(problem) = &placed {
+            let user = principal.user();
+            self.audit.call_refused(user.as_str(), tg.as_str(), &request.destination, problem);
+        }
+        placed
+    }
+
+    async fn place_once(
         self: &Arc<Self>,
         principal: &Principal,
         tg: &TgId,
@@ -192,6 +220,8 @@ impl Service {
         let to: Number = request.destination.parse().map_err(|e: crate::protocol::number::BadNumber| {
             Problem::new(Code::BadNumber, e.to_string()).field("destination")
         })?;
+        // Before anything that costs: who asks too fast is told so cheaply.
+        self.pace(&user, tg)?;
         let handler = self.calling_handler(&user, tg, request.handler.as_deref())?;
         let (passport, from, caller) = self.check_passport(principal, &to, &request.passport)?;
         let outbound = self.settings.tg(tg.as_str()).map(|t| &t.destinations);
@@ -201,6 +231,12 @@ impl Service {
                 "this TG takes no calls to that destination; its description lists `destinations`",
             )
             .field("destination"));
+        }
+        if let Some(most) = self.settings.tg(tg.as_str()).and_then(|tg| tg.calls)
+            && self.directory.placed(tg) >= most
+        {
+            let why = format!("this TG carries at most {most} calls at once; try again when one has ended");
+            return Err(Problem::new(Code::TooMany, why));
         }
         let (mine, all) = self.directory.counts(&user);
         if mine >= self.settings.calls_per_user {
@@ -282,6 +318,33 @@ impl Service {
         }
         let away = away.map(|(away, line)| (away, Some(line)));
         Ok((id, Actor::start(self, call, used, Some(replay), away)))
+    }
+
+    /// Refuses who places calls too fast, alone or with all others of the TG.
+    fn pace(&self, user: &str, tg: &TgId) -> Result<(), Problem> {
+        let of_tg = self.settings.tg(tg.as_str()).and_then(|tg| tg.call_rate);
+        for (name, rate, whose) in [
+            (format!("user {user}"), self.settings.call_rate, "a user places"),
+            (format!("tg {tg}"), of_tg, "the users of this TG place"),
+        ] {
+            let Some(rate) = rate else { continue };
+            self.take(&name, rate, |per_second| format!("{whose} at most {per_second} calls a second"))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses who enrols too fast.
+    pub fn pace_enrolment(&self, user: &str) -> Result<(), Problem> {
+        let Some(rate) = self.settings.call_rate else { return Ok(()) };
+        self.take(&format!("enrol {user}"), rate, |n| format!("a user enrols at most {n} times a second"))
+    }
+
+    fn take(&self, name: &str, rate: Rate, why: impl Fn(u32) -> String) -> Result<(), Problem> {
+        self.rates.take(clock::elapsed(), name, rate).map_err(|wait| {
+            let mut problem = Problem::new(Code::TooMany, why(rate.per_second));
+            problem.retry_after = u32::try_from(wait.as_millis().div_ceil(1000)).ok().map(|s| s.max(1));
+            problem
+        })
     }
 
     fn tapped(&self, user: &str, tg: &TgId) -> Vec<Tapped> {

@@ -2,6 +2,7 @@
 //! Tokio, but no HTTP and no QUIC.
 
 pub mod actor;
+pub mod audit;
 mod away;
 pub mod calls;
 pub mod consumers;
@@ -13,6 +14,7 @@ mod introspection;
 pub mod keys;
 pub mod ports;
 pub mod push;
+pub mod rate;
 pub mod registry;
 pub mod restore;
 pub mod settings;
@@ -44,6 +46,10 @@ pub struct Service {
     pub tokens: keys::Tokens,
     /// The media ports of all legs.
     pub ports: Arc<ports::Ports>,
+    /// The log of who did what.
+    pub audit: audit::Audit,
+    /// How fast each user, and all users of each TG, place calls and enrol.
+    pub(crate) rates: rate::Meter,
     pub(crate) directory: calls::Directory,
     pub(crate) idempotency: idempotency::Keys,
     pub(crate) replay: std::sync::Mutex<ReplayGuard>,

@@ -33,6 +33,7 @@ impl Service {
             .map_err(|error| StoreError::Unavailable(format!("outbound HTTPS: {error}")))?;
         let ports = Arc::new(Ports::default());
         let ticker = tokio::spawn(Ports::tick(Arc::downgrade(&ports))).abort_handle();
+        let audit_numbers = settings.audit_numbers;
         let service = Arc::new(Self {
             settings,
             registry,
@@ -41,6 +42,8 @@ impl Service {
             tickets,
             tokens,
             ports,
+            audit: super::audit::Audit::new(audit_numbers),
+            rates: super::rate::Meter::default(),
             directory: super::calls::Directory::default(),
             idempotency: Keys::default(),
             replay: Mutex::new(ReplayGuard::new(REPLAY_CAPACITY)),

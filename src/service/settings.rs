@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::fetch;
 use super::gateway::Gateway;
+use super::rate::Rate;
 use crate::call::Timing;
 use crate::identity::enrol::Enroller;
 use crate::identity::passport::PassportTrust;
@@ -31,6 +32,10 @@ pub struct Settings {
     pub timing: Timing,
     /// How often a client pings.
     pub keepalive: Duration,
+    /// How fast one user may place calls, and enrol.
+    pub call_rate: Option<Rate>,
+    /// Whether the audit log names numbers.
+    pub audit_numbers: bool,
     /// Live calls that one user may have.
     pub calls_per_user: usize,
     /// Live calls altogether.
@@ -102,6 +107,10 @@ pub struct TgSettings {
     pub destinations: Destinations,
     /// The numbers at which its users may be called; none: it takes no inbound calls.
     pub inbound: Option<Destinations>,
+    /// How fast all of its users together may place calls.
+    pub call_rate: Option<Rate>,
+    /// Live calls that all of its users together may have placed.
+    pub calls: Option<usize>,
     /// First wait before a connection is tried again.
     pub retry_backoff: Duration,
     /// Without acks for this long a call has to move.

@@ -58,6 +58,8 @@ pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
         inbound: Some(Destinations::all()),
         retry_backoff: Duration::from_secs(2),
         media_timeout: Duration::from_secs(5),
+        call_rate: None,
+        calls: None,
     };
     Settings {
         tgs: vec![tg("test", &["*", "!+1900*"]), tg("other", &["+44*"])],
@@ -71,6 +73,8 @@ pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
         gateway: None,
         timing: ript::call::Timing::default(),
         keepalive: Duration::from_secs(15),
+        call_rate: None,
+        audit_numbers: false,
         calls_per_user: 1000,
         calls: 20_000,
         handlers_per_user: 64,
