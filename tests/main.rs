@@ -43,3 +43,4 @@ mod tgs;
 mod vectors_advertisement;
 mod vectors_chunk;
 mod versions;
+mod x5u;

@@ -14,6 +14,7 @@ use super::json;
 use super::jwk::{JwkSet, KeyError, SigningKey};
 use super::jws::{self, Algorithm, Compact, numeric_date};
 use super::sha256;
+use super::x5u::X5uHost;
 use crate::protocol::time::Timestamp;
 
 /// How far `iat` may lie from now, either way.
@@ -33,9 +34,9 @@ pub enum PassportError {
     /// Its certificates lead to no trust anchor, or are not valid now.
     #[error("the PASSporT's certificates lead to no trust anchor of this server, or are not valid now")]
     Chain,
-    /// Its certificates lie elsewhere, and this server fetches none.
-    #[error("this server fetches no x5u: send the chain itself as x5c")]
-    X5u,
+    /// Its certificates lie elsewhere, and were not got from there.
+    #[error("the PASSporT's x5u is of no use here: {0}")]
+    X5u(&'static str),
     /// The signer may not speak for the caller.
     #[error("the PASSporT's signer may not speak for its orig")]
     Orig,
@@ -60,7 +61,7 @@ impl PassportError {
             Self::Form(_) => "passport-form",
             Self::Signature => "passport-signature",
             Self::Chain => "passport-chain",
-            Self::X5u => "passport-x5u",
+            Self::X5u(_) => "passport-x5u",
             Self::Orig => "passport-orig",
             Self::Dest => "passport-dest",
             Self::Stale => "passport-stale",
@@ -129,6 +130,8 @@ pub struct PassportTrust {
     pub signers: Vec<PassportSigner>,
     /// The roots whose certificates say who may speak for which number.
     pub anchors: Anchors,
+    /// The hosts from which chains are fetched; none: no chain is.
+    pub x5u_hosts: Vec<X5uHost>,
 }
 
 /// One signer: its keys, and the numbers that it may speak for.
@@ -144,15 +147,15 @@ impl PassportTrust {
     /// Trusts these keys for every number.
     pub fn any_number(keys: JwkSet) -> Self {
         let signers = vec![PassportSigner { keys, numbers: vec!["*".into()] }];
-        Self { signers, anchors: Anchors::default() }
+        Self { signers, ..Self::default() }
     }
 }
 
 /// A PASSporT whose form is right; `check` tells whether it is true.
 #[derive(Clone, Debug)]
 pub struct Passport {
-    jws: Compact,
-    chain: Option<Chain>,
+    pub(super) jws: Compact,
+    pub(super) chain: Option<Chain>,
     orig: Identity,
     dest: Vec<Identity>,
     iat: u64,
@@ -229,12 +232,7 @@ impl Passport {
         now: Timestamp,
     ) -> Result<Verification, PassportError> {
         self.check_signer(trust, now)?;
-        if !self.dest.contains(destination) {
-            return Err(PassportError::Dest);
-        }
-        if now.as_secs().abs_diff(self.iat) > WINDOW.as_secs() {
-            return Err(PassportError::Stale);
-        }
+        self.check_use(destination, now)?;
         let (attest, origid) = match &self.ppt {
             Ppt::Shaken { attest, origid } => (Some(*attest), Some(origid.clone())),
             Ppt::Base | Ppt::Div { .. } => (None, None),
@@ -284,6 +282,17 @@ impl Passport {
         jws::sign(key, &SignedHeader { alg: "ES256", kid: key.kid(), ppt, typ: "passport", x5c }, &claims)
     }
 
+    /// Whether it was made for this call.
+    pub(super) fn check_use(&self, destination: &Identity, now: Timestamp) -> Result<(), PassportError> {
+        if !self.dest.contains(destination) {
+            return Err(PassportError::Dest);
+        }
+        if now.as_secs().abs_diff(self.iat) > WINDOW.as_secs() {
+            return Err(PassportError::Stale);
+        }
+        Ok(())
+    }
+
     /// A signer must both have made the signature and cover `orig`: one with a configured key, or else the certificates
     /// that came along.
     fn check_signer(&self, trust: &PassportTrust, now: Timestamp) -> Result<(), PassportError> {
@@ -299,7 +308,9 @@ impl Passport {
         match &self.chain {
             Some(chain) => self.check_chain(chain, &trust.anchors, now),
             None if signed => Err(PassportError::Orig),
-            None if self.jws.header().x5u.is_some() => Err(PassportError::X5u),
+            None if self.jws.header().x5u.is_some() => {
+                Err(PassportError::X5u("its chain was not fetched: send it as x5c"))
+            }
             None => Err(PassportError::Signature),
         }
     }

@@ -191,7 +191,7 @@ impl Service {
             Problem::new(Code::BadNumber, e.to_string()).field("destination")
         })?;
         let handler = self.calling_handler(&user, tg, request.handler.as_deref())?;
-        let (passport, from, caller) = self.check_passport(principal, &to, &request.passport)?;
+        let (passport, from, caller) = self.check_passport(principal, &to, &request.passport).await?;
         let outbound = self.settings.tg(tg.as_str()).map(|t| &t.destinations);
         if !outbound.is_some_and(|destinations| destinations.allow(&to)) {
             return Err(Problem::new(
@@ -275,7 +275,7 @@ impl Service {
         named.map(|named| self.registry.resolve(user, Some(tg), named).ok_or_else(no_such)).transpose()
     }
 
-    fn check_passport(
+    async fn check_passport(
         &self,
         principal: &Principal,
         to: &Number,
@@ -284,8 +284,9 @@ impl Service {
         let passport = Passport::parse(text).map_err(refused)?;
         let destination = Identity::from_number(&to.to_string())
             .ok_or_else(|| Problem::new(Code::BadNumber, "no PASSporT can name this").field("destination"))?;
-        let verdict =
-            passport.check(&self.settings.passports, &destination, clock::now()).map_err(refused)?;
+        let (trust, user) = (&self.settings.passports, principal.user().to_string());
+        let passport = self.x5u.complete(passport, trust, &destination, &user).await.map_err(refused)?;
+        let verdict = passport.check(trust, &destination, clock::now()).map_err(refused)?;
         let orig = passport.orig().to_number();
         let Some(from) = orig.and_then(|text| text.parse::<Number>().ok()) else {
             return Err(
