@@ -16,6 +16,7 @@ mod client_calls;
 mod client_loss;
 mod client_survives;
 mod common;
+mod div;
 mod ended_calls;
 mod forward_events;
 mod handlers;

@@ -103,7 +103,7 @@ pub enum Ppt {
 }
 
 /// What the callee is told about the caller's identity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     /// Always verified: what is not verified is not called.
     pub status: VerificationStatus,
@@ -113,13 +113,20 @@ pub struct Verification {
     /// `shaken`'s origin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origid: Option<String>,
+    /// Whom the caller called, where the call was handed on: it is this that the PASSporT's `dest` was found to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dest: Option<String>,
+    /// Whether `div` PASSporTs lead from there to whom is told this (RFC 8946).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub div: bool,
 }
 
 /// The verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VerificationStatus {
     /// All checks passed.
+    #[default]
     Verified,
 }
 
@@ -231,13 +238,17 @@ impl Passport {
         destination: &Identity,
         now: Timestamp,
     ) -> Result<Verification, PassportError> {
-        self.check_signer(trust, now)?;
-        self.check_use(destination, now)?;
         let (attest, origid) = match &self.ppt {
             Ppt::Shaken { attest, origid } => (Some(*attest), Some(origid.clone())),
-            Ppt::Base | Ppt::Div { .. } => (None, None),
+            Ppt::Base => (None, None),
+            // RFC 8946 §3: its signer speaks for who forwarded, not for who calls.
+            Ppt::Div { .. } => {
+                return Err(PassportError::Form("ppt is div: send the caller's own PASSporT"));
+            }
         };
-        Ok(Verification { status: VerificationStatus::Verified, attest, origid })
+        self.check_signer(trust, now)?;
+        self.check_use(destination, now)?;
+        Ok(Verification { attest, origid, ..Verification::default() })
     }
 
     /// Makes a PASSporT, in the canonical serialisation of RFC 8225 9, for a verifier that knows the key.

@@ -13,7 +13,7 @@ use super::{Service, lock, read, write};
 use crate::call::{Call, Caller, Leg, NewLeg, Purpose, Tapped};
 use crate::clock;
 use crate::identity::canonical::Identity;
-use crate::identity::passport::{Attest, Passport, PassportError, Ppt, Verification, VerificationStatus};
+use crate::identity::passport::{Attest, Passport, PassportError, Ppt, Verification};
 use crate::identity::principal::Principal;
 use crate::protocol::directive::common_media;
 use crate::protocol::id::{CallId, HandlerKey, LegId, TgId};
@@ -301,7 +301,7 @@ impl Service {
             .field("passport"));
         }
         let verification = serde_json::to_value(&verdict).unwrap_or_default();
-        Ok((passport, from, Caller { passport: text.to_owned(), verification }))
+        Ok((passport, from, Caller { passport: text.to_owned(), verification, div: Vec::new() }))
     }
 
     /// The server's own word for one of its users, whose token named the number (RFC 8588 §4: full attestation).
@@ -322,9 +322,10 @@ impl Service {
         let ppt = Ppt::Shaken { attest: Attest::A, origid: origid.clone() };
         let passport =
             Passport::sign_with(&key, &chain, &from, &to, &ppt, now).map_err(|error| failed(&error))?;
-        let status = VerificationStatus::Verified;
-        let verdict = Verification { status, attest: Some(Attest::A), origid: Some(origid) };
-        Ok(Caller { passport, verification: serde_json::to_value(&verdict).unwrap_or_default() })
+        let verdict =
+            Verification { attest: Some(Attest::A), origid: Some(origid), ..Verification::default() };
+        let verification = serde_json::to_value(&verdict).unwrap_or_default();
+        Ok(Caller { passport, verification, div: Vec::new() })
     }
 
     /// Whether a handler may act on a leg: any of the leg's user's devices may.

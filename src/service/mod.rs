@@ -14,6 +14,7 @@ pub mod registry;
 pub mod restore;
 pub mod settings;
 pub mod tickets;
+mod word;
 pub mod x5u;
 
 use std::sync::Arc;
