@@ -2,7 +2,7 @@
 
 use super::leg::{Device, Out};
 use super::machine::{Transfer, illegal};
-use super::{Call, Caller, Leg, NewLeg, Output, Purpose, Refusal, To};
+use super::{Call, Caller, Leg, NewLeg, Output, Purpose, Refusal, To, Word};
 use crate::protocol::event::{Body, Outcome, Party, State};
 use crate::protocol::id::{HandlerKey, LegId};
 use crate::protocol::number::Number;
@@ -138,11 +138,18 @@ impl Call {
         Ok(())
     }
 
-    /// Who is handed on without a PASSporT of their own: they were called. Nobody rings before the server vouches for them.
-    pub fn unvouched(&self) -> Option<&Number> {
-        let keep = self.index(self.transfer.as_ref()?.keep).ok()?;
-        let leg = &self.legs[keep];
-        (leg.party != Party::Caller || leg.caller.is_none()).then_some(&leg.own)
+    /// What the target is to be told of who is handed on, for the server to say.
+    pub fn word(&self) -> Option<Word> {
+        let transfer = self.transfer.as_ref()?;
+        let (by, keep) = (self.index(transfer.by).ok()?, self.index(transfer.keep).ok()?);
+        let (by, keep) = (&self.legs[by], &self.legs[keep]);
+        let orig = keep.own.clone();
+        Some(match (&by.caller, by.direction, keep.direction) {
+            (Some(caller), CallDirection::Inbound, CallDirection::Outbound) => {
+                Word::Divert { caller: caller.clone(), orig, div: by.own.clone() }
+            }
+            _ => Word::Vouch(orig),
+        })
     }
 
     pub(super) fn vouched(&mut self, caller: Caller) {
@@ -164,9 +171,7 @@ impl Call {
             transfer.target = Some(spec.id);
         }
         let remote = self.legs[keep].own.clone();
-        // The PASSporT names the caller; a callee who is handed on has the server's word.
-        let own = self.legs[keep].caller.clone().filter(|_| self.legs[keep].party == Party::Caller);
-        let caller = own.or_else(|| self.transfer.as_ref()?.vouched.clone());
+        let caller = self.transfer.as_ref().and_then(|t| t.vouched.clone());
         let party = self.legs[by].party;
         let mut leg = Leg::new(now, spec, CallDirection::Inbound, party, remote, caller);
         leg.deadline = Some(now + self.timing.answer);
@@ -215,6 +220,7 @@ impl Call {
         }
         if let Ok(keep) = self.index(transfer.keep) {
             self.legs[keep].remote = transfer.to;
+            self.legs[keep].forget_remote();
             self.legs[keep].version += 1;
         }
     }
@@ -250,7 +256,11 @@ impl Call {
             .as_ref()
             .and_then(|t| self.index(t.keep).ok())
             .map_or_else(|| leg.remote.clone(), |keep| self.legs[keep].own.clone());
-        self.legs.push(Leg { party, remote, ..leg });
+        let mut leg = Leg { party, remote, ..leg };
+        if leg.called().is_some() {
+            leg.caller = self.transfer.as_ref().and_then(|t| t.vouched.clone());
+        }
+        self.legs.push(leg);
         let at = self.legs.len() - 1;
         if self.transfer.is_some() {
             self.transfer_done(now, at);

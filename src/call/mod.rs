@@ -69,7 +69,7 @@ pub enum Input {
         /// Its user and devices.
         leg: NewLeg,
     },
-    /// The server vouches for who is handed on to the target that is found next.
+    /// What the target that is found next is told of who is handed on; without it nothing.
     Vouched(Caller),
     /// Nobody was found.
     NotRouted {
@@ -283,4 +283,23 @@ pub struct Caller {
     pub passport: String,
     /// The verdict on it.
     pub verification: Value,
+    /// RFC 8946: who handed the call on, a PASSporT for each time, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub div: Vec<String>,
+}
+
+/// What the target of a transfer is to be told of who is handed on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Word {
+    /// They placed no call that leads here: the server speaks for their number.
+    Vouch(Number),
+    /// They called who hands them on: their own PASSporT, carried on (RFC 8946 §4).
+    Divert {
+        /// What who hands on was told.
+        caller: Caller,
+        /// Whose PASSporT that is.
+        orig: Number,
+        /// The number of who hands on.
+        div: Number,
+    },
 }

@@ -18,6 +18,7 @@ use crate::identity::enrol::Enroller;
 use crate::identity::jwk::{Jwk, JwkSet};
 use crate::identity::passport::{PassportSigner, PassportTrust};
 use crate::identity::token::{IssuerPolicy, TokenPolicy};
+use crate::identity::x5u::X5uHost;
 use crate::protocol::id::TgId;
 use crate::protocol::network::Network;
 use crate::protocol::number::{Destinations, Number};
@@ -159,9 +160,12 @@ fn tls(mut section: Section) -> Result<Option<TlsFiles>, ConfigError> {
 fn passports(mut section: Section) -> Result<PassportTrust, ConfigError> {
     let any = section.many("keys", FILES, keys)?.map(joined);
     let anchors = section.many("anchors", "PEM files with the roots of STIR certificates", anchors)?;
+    let host = "hosts, perhaps with a port: \"certs.example.com\"";
+    let x5u_hosts = section.many("x5u-hosts", host, |text, _| text.parse::<X5uHost>())?;
     let signers = section.sections("signer")?;
     section.finish()?;
     let mut trust = any.map(PassportTrust::any_number).unwrap_or_default();
+    trust.x5u_hosts = x5u_hosts.unwrap_or_default();
     anchors.into_iter().flatten().for_each(|roots| trust.anchors.extend(roots));
     for mut signer in signers {
         let keys = signer.many("keys", FILES, keys)?.map(joined);

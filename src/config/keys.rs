@@ -14,6 +14,7 @@ pub(super) const KEYS: &[&str] = &[
     "tls.key",
     "passport.keys",
     "passport.anchors",
+    "passport.x5u-hosts",
     "certs.certificate",
     "certs.key",
     "certs.lifetime-ms",

@@ -63,6 +63,7 @@ numbers-claim = "tel"
 tgs-claim = "groups"
 [passport]
 keys = ["keys.json"]
+x5u-hosts = ["Certs.example.com", "certs.example.org:8443"]
 [[passport.signer]]
 keys = "keys.json"
 numbers = ["+1408555*", "*@example.com", "4711@Example.com"]
@@ -124,6 +125,8 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!((issuer.issuer.as_str(), issuer.audience.as_str()), ("https://login.example.com", "calls"));
     assert_eq!((issuer.numbers_claim.as_str(), issuer.tgs_claim.as_str()), ("tel", "groups"));
     assert_eq!(issuer.keys.keys().len(), 1);
+    let hosts = ["certs.example.com", "certs.example.org:8443"].map(|host| host.parse().unwrap());
+    assert_eq!(service.passports.x5u_hosts, hosts);
     let signers = &service.passports.signers;
     assert_eq!(signers[0].numbers, ["*"]);
     assert_eq!(signers[1].numbers, ["+1408555*", "*@example.com", "4711@example.com"]);
@@ -310,6 +313,7 @@ fn a_value_that_is_no_good_is_named_with_what_is_right() {
         ("[[issuer]]\nkeys = 'ript.toml'", "neither a JSON Web Key"),
         ("[[issuer]]\nkeys = 'empty.json'", "no key that is of use"),
         ("[[issuer]]\nissuer = 'urn:ript:dev'", "this name belongs to --dev"),
+        ("[passport]\nx5u-hosts = ['https://a.example']", "passport.x5u-hosts: \"https://a.example\""),
         ("[[passport.signer]]\nkeys = 'keys.json'", "passport.signer.numbers is missing"),
         ("[[passport.signer]]\nkeys='keys.json'\nnumbers='1408*'", "passport.signer.numbers: \"1408*\""),
         ("[timing]\nclaim-ms = 0", "timing.claim-ms: 0 is out of bounds; right is a whole number from 1"),

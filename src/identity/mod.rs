@@ -6,6 +6,7 @@
 //! | who sends this request, and what may they do? | `token` → `principal` |
 //! | who calls? | `passport`, over `canonical` identities; `replay` |
 //! | who may speak for a number? | `certificate`, with its `tn_auth_list` |
+//! | which certificates are fetched? | `x5u` |
 //! | a certificate for a number | `enrol` |
 //! | certificates for a machine that has none | `devca` |
 
@@ -20,6 +21,7 @@ pub mod principal;
 pub mod replay;
 pub mod tn_auth_list;
 pub mod token;
+pub mod x5u;
 
 mod der;
 mod json;

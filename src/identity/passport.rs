@@ -14,6 +14,7 @@ use super::json;
 use super::jwk::{JwkSet, KeyError, SigningKey};
 use super::jws::{self, Algorithm, Compact, numeric_date};
 use super::sha256;
+use super::x5u::X5uHost;
 use crate::protocol::time::Timestamp;
 
 /// How far `iat` may lie from now, either way.
@@ -33,9 +34,9 @@ pub enum PassportError {
     /// Its certificates lead to no trust anchor, or are not valid now.
     #[error("the PASSporT's certificates lead to no trust anchor of this server, or are not valid now")]
     Chain,
-    /// Its certificates lie elsewhere, and this server fetches none.
-    #[error("this server fetches no x5u: send the chain itself as x5c")]
-    X5u,
+    /// Its certificates lie elsewhere, and were not got from there.
+    #[error("the PASSporT's x5u is of no use here: {0}")]
+    X5u(&'static str),
     /// The signer may not speak for the caller.
     #[error("the PASSporT's signer may not speak for its orig")]
     Orig,
@@ -60,7 +61,7 @@ impl PassportError {
             Self::Form(_) => "passport-form",
             Self::Signature => "passport-signature",
             Self::Chain => "passport-chain",
-            Self::X5u => "passport-x5u",
+            Self::X5u(_) => "passport-x5u",
             Self::Orig => "passport-orig",
             Self::Dest => "passport-dest",
             Self::Stale => "passport-stale",
@@ -102,7 +103,7 @@ pub enum Ppt {
 }
 
 /// What the callee is told about the caller's identity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     /// Always verified: what is not verified is not called.
     pub status: VerificationStatus,
@@ -112,13 +113,20 @@ pub struct Verification {
     /// `shaken`'s origin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origid: Option<String>,
+    /// Whom the caller called, where the call was handed on: it is this that the PASSporT's `dest` was found to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dest: Option<String>,
+    /// Whether `div` PASSporTs lead from there to whom is told this (RFC 8946).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub div: bool,
 }
 
 /// The verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VerificationStatus {
     /// All checks passed.
+    #[default]
     Verified,
 }
 
@@ -129,6 +137,8 @@ pub struct PassportTrust {
     pub signers: Vec<PassportSigner>,
     /// The roots whose certificates say who may speak for which number.
     pub anchors: Anchors,
+    /// The hosts from which chains are fetched; none: no chain is.
+    pub x5u_hosts: Vec<X5uHost>,
 }
 
 /// One signer: its keys, and the numbers that it may speak for.
@@ -144,15 +154,15 @@ impl PassportTrust {
     /// Trusts these keys for every number.
     pub fn any_number(keys: JwkSet) -> Self {
         let signers = vec![PassportSigner { keys, numbers: vec!["*".into()] }];
-        Self { signers, anchors: Anchors::default() }
+        Self { signers, ..Self::default() }
     }
 }
 
 /// A PASSporT whose form is right; `check` tells whether it is true.
 #[derive(Clone, Debug)]
 pub struct Passport {
-    jws: Compact,
-    chain: Option<Chain>,
+    pub(super) jws: Compact,
+    pub(super) chain: Option<Chain>,
     orig: Identity,
     dest: Vec<Identity>,
     iat: u64,
@@ -228,18 +238,17 @@ impl Passport {
         destination: &Identity,
         now: Timestamp,
     ) -> Result<Verification, PassportError> {
-        self.check_signer(trust, now)?;
-        if !self.dest.contains(destination) {
-            return Err(PassportError::Dest);
-        }
-        if now.as_secs().abs_diff(self.iat) > WINDOW.as_secs() {
-            return Err(PassportError::Stale);
-        }
         let (attest, origid) = match &self.ppt {
             Ppt::Shaken { attest, origid } => (Some(*attest), Some(origid.clone())),
-            Ppt::Base | Ppt::Div { .. } => (None, None),
+            Ppt::Base => (None, None),
+            // RFC 8946 §3: its signer speaks for who forwarded, not for who calls.
+            Ppt::Div { .. } => {
+                return Err(PassportError::Form("ppt is div: send the caller's own PASSporT"));
+            }
         };
-        Ok(Verification { status: VerificationStatus::Verified, attest, origid })
+        self.check_signer(trust, now)?;
+        self.check_use(destination, now)?;
+        Ok(Verification { attest, origid, ..Verification::default() })
     }
 
     /// Makes a PASSporT, in the canonical serialisation of RFC 8225 9, for a verifier that knows the key.
@@ -284,6 +293,17 @@ impl Passport {
         jws::sign(key, &SignedHeader { alg: "ES256", kid: key.kid(), ppt, typ: "passport", x5c }, &claims)
     }
 
+    /// Whether it was made for this call.
+    pub(super) fn check_use(&self, destination: &Identity, now: Timestamp) -> Result<(), PassportError> {
+        if !self.dest.contains(destination) {
+            return Err(PassportError::Dest);
+        }
+        if now.as_secs().abs_diff(self.iat) > WINDOW.as_secs() {
+            return Err(PassportError::Stale);
+        }
+        Ok(())
+    }
+
     /// A signer must both have made the signature and cover `orig`: one with a configured key, or else the certificates
     /// that came along.
     fn check_signer(&self, trust: &PassportTrust, now: Timestamp) -> Result<(), PassportError> {
@@ -299,7 +319,9 @@ impl Passport {
         match &self.chain {
             Some(chain) => self.check_chain(chain, &trust.anchors, now),
             None if signed => Err(PassportError::Orig),
-            None if self.jws.header().x5u.is_some() => Err(PassportError::X5u),
+            None if self.jws.header().x5u.is_some() => {
+                Err(PassportError::X5u("its chain was not fetched: send it as x5c"))
+            }
             None => Err(PassportError::Signature),
         }
     }

@@ -56,6 +56,11 @@ fn a_signed_passport_is_canonical_and_passes() {
         assert_eq!(Compact::parse(&token).unwrap().payload(), claims.as_bytes());
         let passport = Passport::parse(&token).unwrap();
         assert_eq!((passport.orig(), passport.ppt()), (&number(orig), &ppt));
+        if let Ppt::Div { .. } = ppt {
+            let checked = passport.check(&trust, &number(dest), NOW);
+            assert_eq!(checked.unwrap_err().code(), "passport-form", "alone it names no caller");
+            continue;
+        }
         let verdict = passport.check(&trust, &number(dest), NOW).unwrap();
         let json = serde_json::to_string(&verdict).unwrap();
         match ppt {

@@ -87,26 +87,10 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// The RFC 6750 `error`.
-    pub fn error(self) -> &'static str {
-        "invalid_token"
-    }
-
     /// The RFC 6750 `error_description`.
     pub fn error_description(self) -> String {
         self.to_string()
     }
-
-    /// The value of `WWW-Authenticate` for a 401.
-    pub fn challenge(self, realm: &str) -> String {
-        format!(r#"{}, error="{}", error_description="{self}""#, challenge(realm), self.error())
-    }
-}
-
-/// The value of `WWW-Authenticate` for a request without a token: no error (RFC 6750 3.1).
-pub fn challenge(realm: &str) -> String {
-    let plain = |c: &char| matches!(*c, ' '..='~') && !matches!(*c, '"' | '\\');
-    format!(r#"Bearer realm="{}""#, realm.chars().filter(plain).collect::<String>())
 }
 
 impl TokenPolicy {

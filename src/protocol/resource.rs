@@ -235,6 +235,9 @@ pub struct CallDescription {
     /// What the server found out about the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Value>,
+    /// The PASSporTs that carry the caller's on to whom the call was handed (RFC 8946), the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub div: Vec<String>,
     /// What the client sends.
     #[serde(rename = "clientDirectives")]
     pub client_directives: Value,

@@ -151,9 +151,9 @@ fn describe_as(
         })
     };
     let version = view.version;
-    let (passport, verification) = match view.caller {
-        Some(caller) => (Some(caller.passport), Some(caller.verification)),
-        None => (None, None),
+    let (passport, verification, div) = match view.caller {
+        Some(caller) => (Some(caller.passport), Some(caller.verification), caller.div),
+        None => (None, None, Vec::new()),
     };
     let description = CallDescription {
         uri,
@@ -167,6 +167,7 @@ fn describe_as(
         handler: view.handler.map(|path| format!("{base}{path}")),
         passport,
         verification,
+        div,
         client_directives: view.client_directives,
         server_directives: view.server_directives,
         media,

@@ -309,6 +309,7 @@ impl Actor {
                     Ok(Parcel { leg, outlets }) => {
                         if let (Some(service), Some(mailbox)) = (self.service.upgrade(), self.own.upgrade()) {
                             service.directory.insert(&leg, &CallHandle { id: self.call.id, mailbox });
+                            self.introduce(&service, &leg).await;
                         }
                         self.outlets.extend(outlets);
                         Input::Adopt { leg }
@@ -402,9 +403,9 @@ impl Actor {
             }
             Output::Route { destination, purpose: Purpose::Place } => self.place(&service, destination),
             Output::Route { destination, purpose } => {
-                let unvouched = self.call.unvouched().filter(|_| purpose == Purpose::Transfer).cloned();
+                let word = self.call.word().filter(|_| purpose == Purpose::Transfer);
                 let found = service.locate(&destination).and_then(|leg| {
-                    let word = unvouched.map(|from| service.vouch(&from, &destination)).transpose()?;
+                    let word = word.map(|word| service.word(word, &destination)).transpose()?;
                     Ok((leg, word))
                 });
                 self.follow_up(match found {
@@ -430,6 +431,15 @@ impl Actor {
                 // What can't be deleted now is deleted when it is read at the next start.
                 drop(service.store.0.write(writes));
             }
+        }
+    }
+
+    /// Who was called and talks to another now is told of whom, where the server can say.
+    async fn introduce(&mut self, service: &Service, leg: &Leg) {
+        let Some((word, to)) = self.call.word().zip(leg.called()) else { return };
+        let Ok(caller) = service.word(word, to) else { return };
+        if let Err(problem) = self.input(Input::Vouched(caller)).await {
+            tracing::warn!(code = problem.code.as_str(), "a transfer could not be written down");
         }
     }
 

@@ -16,7 +16,7 @@ use super::{Service, lock, read, write};
 use crate::call::{Call, Caller, Leg, NewLeg, Purpose, Tapped};
 use crate::clock;
 use crate::identity::canonical::Identity;
-use crate::identity::passport::{Attest, Passport, PassportError, Ppt, Verification, VerificationStatus};
+use crate::identity::passport::{Attest, Passport, PassportError, Ppt, Verification};
 use crate::identity::principal::Principal;
 use crate::protocol::directive::common_media;
 use crate::protocol::id::{CallId, HandlerKey, LegId, TgId};
@@ -223,7 +223,7 @@ impl Service {
         // Before anything that costs: who asks too fast is told so cheaply.
         self.pace(&user, tg)?;
         let handler = self.calling_handler(&user, tg, request.handler.as_deref())?;
-        let (passport, from, caller) = self.check_passport(principal, &to, &request.passport)?;
+        let (passport, from, caller) = self.check_passport(principal, &to, &request.passport).await?;
         let outbound = self.settings.tg(tg.as_str()).map(|t| &t.destinations);
         if !outbound.is_some_and(|destinations| destinations.allow(&to)) {
             return Err(Problem::new(
@@ -365,7 +365,7 @@ impl Service {
         named.map(|named| self.registry.resolve(user, Some(tg), named).ok_or_else(no_such)).transpose()
     }
 
-    fn check_passport(
+    async fn check_passport(
         &self,
         principal: &Principal,
         to: &Number,
@@ -374,8 +374,9 @@ impl Service {
         let passport = Passport::parse(text).map_err(refused)?;
         let destination = Identity::from_number(&to.to_string())
             .ok_or_else(|| Problem::new(Code::BadNumber, "no PASSporT can name this").field("destination"))?;
-        let verdict =
-            passport.check(&self.settings.passports, &destination, clock::now()).map_err(refused)?;
+        let (trust, user) = (&self.settings.passports, principal.user().to_string());
+        let passport = self.x5u.complete(passport, trust, &destination, &user).await.map_err(refused)?;
+        let verdict = passport.check(trust, &destination, clock::now()).map_err(refused)?;
         let orig = passport.orig().to_number();
         let Some(from) = orig.and_then(|text| text.parse::<Number>().ok()) else {
             return Err(
@@ -390,7 +391,7 @@ impl Service {
             .field("passport"));
         }
         let verification = serde_json::to_value(&verdict).unwrap_or_default();
-        Ok((passport, from, Caller { passport: text.to_owned(), verification }))
+        Ok((passport, from, Caller { passport: text.to_owned(), verification, div: Vec::new() }))
     }
 
     /// The server's own word for one of its users, whose token named the number (RFC 8588 §4: full attestation).
@@ -411,9 +412,10 @@ impl Service {
         let ppt = Ppt::Shaken { attest: Attest::A, origid: origid.clone() };
         let passport =
             Passport::sign_with(&key, &chain, &from, &to, &ppt, now).map_err(|error| failed(&error))?;
-        let status = VerificationStatus::Verified;
-        let verdict = Verification { status, attest: Some(Attest::A), origid: Some(origid) };
-        Ok(Caller { passport, verification: serde_json::to_value(&verdict).unwrap_or_default() })
+        let verdict =
+            Verification { attest: Some(Attest::A), origid: Some(origid), ..Verification::default() };
+        let verification = serde_json::to_value(&verdict).unwrap_or_default();
+        Ok(Caller { passport, verification, div: Vec::new() })
     }
 
     /// Whether a handler may act on a leg: any of the leg's user's devices may.

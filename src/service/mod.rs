@@ -19,6 +19,8 @@ pub mod registry;
 pub mod restore;
 pub mod settings;
 pub mod tickets;
+mod word;
+pub mod x5u;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -44,6 +46,8 @@ pub struct Service {
     pub tickets: tickets::Tickets,
     /// The tokens' checks, and the issuers' keys.
     pub tokens: keys::Tokens,
+    /// The chains of PASSporTs that lie elsewhere.
+    pub x5u: x5u::X5u,
     /// The media ports of all legs.
     pub ports: Arc<ports::Ports>,
     /// The log of who did what.

@@ -11,6 +11,7 @@ use super::ports::Ports;
 use super::push::Push;
 use super::registry::Registry;
 use super::tickets::Tickets;
+use super::x5u::X5u;
 use super::{Service, Settings, StoreHandle, lock};
 use crate::call::{Call, Input};
 use crate::clock;
@@ -29,8 +30,9 @@ impl Service {
         let consumers = Consumers::load(store.clone()).await?;
         let tickets =
             Tickets::new().map_err(|_| StoreError::Unavailable("the system has no random numbers".into()))?;
-        let tokens = Tokens::new(settings.tokens.clone(), &settings.oauth)
-            .map_err(|error| StoreError::Unavailable(format!("outbound HTTPS: {error}")))?;
+        let no_https = |error| StoreError::Unavailable(format!("outbound HTTPS: {error}"));
+        let tokens = Tokens::new(settings.tokens.clone(), &settings.oauth).map_err(no_https)?;
+        let x5u = X5u::new(&settings.passports, &settings.oauth.fetch).map_err(no_https)?;
         let ports = Arc::new(Ports::default());
         let ticker = tokio::spawn(Ports::tick(Arc::downgrade(&ports))).abort_handle();
         let audit_numbers = settings.audit_numbers;
@@ -41,6 +43,7 @@ impl Service {
             push: Push::default(),
             tickets,
             tokens,
+            x5u,
             ports,
             audit: super::audit::Audit::new(audit_numbers),
             rates: super::rate::Meter::default(),

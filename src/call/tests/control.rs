@@ -132,6 +132,56 @@ fn a_blind_transfer_joins_target_and_other_side_when_the_target_answers() {
     is_ended(&world, ALICE, Party::Callee, "completed", "completed");
 }
 
+/// Who talks hands the other on to Carol, who answers; told what the server was asked to say of them.
+fn handed_on(world: &mut World, by: (LegId, HandlerKey)) -> Option<Word> {
+    let body = ClientBody::Transfer { target: "+14085550003".into(), replaces: None };
+    world.event(by.0, by.1, body).unwrap();
+    let word = world.call.word();
+    world.handle(Input::Vouched(told_of("+14085550002"))).unwrap();
+    world.route_carol();
+    assert_eq!(world.view(CAROL).caller, Some(told_of("+14085550002")));
+    world.claim(CAROL, C1, None).unwrap();
+    world.event(CAROL, C1, ClientBody::Answered).unwrap();
+    word
+}
+
+#[test]
+fn a_caller_who_is_handed_on_goes_by_their_own_passport() {
+    let mut world = World::talking();
+    let (alice, bob) = (world.view(ALICE).caller.unwrap(), number("+14085550002"));
+    let first = Word::Divert { caller: alice.clone(), orig: number("+14085550001"), div: bob.clone() };
+    assert_eq!(handed_on(&mut world, (BOB, B1)), Some(first));
+    assert_eq!(world.view(ALICE).caller, Some(alice), "what Alice reads is still her own");
+    assert_eq!(world.call.word(), None, "that transfer is over");
+    // Carol hands on in her turn: what she was told goes on with it.
+    let body = ClientBody::Transfer { target: "+14085550004".into(), replaces: None };
+    world.event(CAROL, C1, body).unwrap();
+    let second = Word::Divert {
+        caller: told_of("+14085550002"),
+        orig: number("+14085550001"),
+        div: number("+14085550003"),
+    };
+    assert_eq!(world.call.word(), Some(second));
+}
+
+#[test]
+fn a_passport_speaks_for_nobody_but_who_brought_it() {
+    let mut world = World::talking();
+    assert_eq!(handed_on(&mut world, (ALICE, A1)), Some(Word::Vouch(number("+14085550002"))));
+    let bob = world.view(BOB);
+    assert_eq!((bob.from, bob.caller), (number("+14085550003"), None), "Alice's is not Carol's");
+    // Carol was called, whichever party she stands for now.
+    let body = ClientBody::Transfer { target: "+14085550004".into(), replaces: None };
+    world.event(BOB, B1, body).unwrap();
+    assert_eq!(world.call.word(), Some(Word::Vouch(number("+14085550003"))));
+}
+
+#[test]
+fn a_target_of_whom_the_server_said_nothing_reads_no_passport() {
+    let world = transferring();
+    assert_eq!(world.view(CAROL).caller, None);
+}
+
 #[test]
 fn a_transfer_to_whom_the_other_side_shares_no_codec_with_fails_and_nobody_rings() {
     let mut world = World::talking();
@@ -209,7 +259,7 @@ fn an_attended_transfer_joins_the_far_legs_of_two_calls() {
     let mut first = World::talking();
     let consult_leg = LegId::from_u128(0xb2);
     let now = first.now;
-    let caller = Caller { passport: "q".into(), verification: json!({}) };
+    let caller = Caller { passport: "q".into(), verification: json!({}), div: vec![] };
     let spec = leg(consult_leg, "bob", "+14085550002", &[B1], Some(B1));
     let call =
         Call::place(now, CallId::from_u128(2), Timing::default(), spec, number("+14085550003"), caller);
@@ -234,7 +284,16 @@ fn an_attended_transfer_joins_the_far_legs_of_two_calls() {
         _ => None,
     });
     first.out.clear();
-    first.handle(Input::Adopt { leg: released.unwrap() }).unwrap();
+    let released = released.unwrap();
+    assert_eq!(released.called(), Some(&number("+14085550003")));
+    let mut untold = first.clone();
+    untold.handle(Input::Adopt { leg: released.clone() }).unwrap();
+    assert_eq!(untold.view(CAROL).caller, None, "Bob's PASSporT, for the other call, is not Alice's");
+    assert!(matches!(first.call.word(), Some(Word::Divert { .. })));
+    first.handle(Input::Vouched(told_of("+14085550002"))).unwrap();
+    first.handle(Input::Adopt { leg: released }).unwrap();
+    let carol = first.view(CAROL);
+    assert_eq!((carol.from, carol.caller), (number("+14085550001"), Some(told_of("+14085550002"))));
     assert_eq!(first.told(BOB), ["moved", "ended"]);
     assert_eq!(
         (first.told(ALICE), first.told(CAROL)),

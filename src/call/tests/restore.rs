@@ -41,7 +41,7 @@ enum Step {
     Claim((LegId, HandlerKey), Option<Intent>),
     Open((LegId, HandlerKey), u64, Option<u64>),
     Close(LegId, u64),
-    Carol,
+    Carol(bool),
     Pass(u64),
     Migrate,
     Digit(LegId),
@@ -59,7 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (party(), intent).prop_map(|(p, i)| Step::Claim(p, i)),
         1 => (party(), 0u64..6, prop::option::of(0u64..20)).prop_map(|(p, b, a)| Step::Open(p, b, a)),
         1 => (party(), 0u64..6).prop_map(|(p, b)| Step::Close(p.0, b)),
-        1 => Just(Step::Carol),
+        1 => any::<bool>().prop_map(Step::Carol),
         2 => (0u64..70_000).prop_map(Step::Pass),
         1 => Just(Step::Migrate),
         1 => party().prop_map(|p| Step::Digit(p.0)),
@@ -74,11 +74,14 @@ fn run(world: &mut World, step: &Step) -> Result<Option<Accepted>, Code> {
             world.handle(Input::Opened { leg, byway, kind: ByWay::Reverse(Some(key)), after })
         }
         Step::Close(leg, byway) => world.handle(Input::Closed { leg, byway }),
-        Step::Carol if world.call.view(CAROL, None).is_none() => {
+        Step::Carol(told) if world.call.view(CAROL, None).is_none() => {
+            if told {
+                world.handle(Input::Vouched(told_of("+14085550002"))).unwrap();
+            }
             world.route_carol();
             Ok(None)
         }
-        Step::Carol => Ok(None),
+        Step::Carol(_) => Ok(None),
         Step::Pass(ms) => {
             world.pass(Duration::from_millis(ms));
             Ok(None)
@@ -112,6 +115,7 @@ proptest! {
                 w.out.iter().filter(|o| !matches!(o, Output::Media(_))).cloned().collect::<Vec<_>>()
             };
             prop_assert_eq!(said(&world), said(&restored));
+            prop_assert_eq!(world.call.word(), restored.call.word());
         }
         prop_assert_eq!(world.call.media_plan(), restored.call.media_plan());
         prop_assert_eq!(reread(&world.call), reread(&restored.call));
