@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::{Url, header};
+use ript::client::audio::{CALLEE, CALLER};
 use ript::client::login::{DevicePrompt, Flow, Login, LoginError, Secret, TokenSource};
-use ript::client::{Call, Client, ClientError, Handler, HandlerSpec, Listener};
+use ript::client::{AudioCall, Call, Client, ClientError, Handler, HandlerSpec, Listener};
 use ript::protocol::event::{Outcome, State};
 use ript::protocol::time::Timestamp;
 use ript::transport::tls;
 use rustls::RootCertStore;
 
+use crate::client_calls::says;
 use crate::common::idp::Provider;
 use crate::common::{World, soon};
 use crate::oauth::trusting;
@@ -163,11 +165,23 @@ async fn calls_go_on_beyond_the_tokens_that_they_began_with() {
     let (at_alice, at_bob) = (register(&alice).await, register(&bob).await);
     let mut ringing = at_bob.listen();
     let (placed, answered) = call(&at_alice, &mut ringing).await;
-    for _ in 0..2 {
-        // Each end renews once in four seconds.
-        domain.renewals(2).await;
-        is_alive(&placed, &answered).await;
+    let a = AudioCall::start(&placed, says(CALLER)).unwrap();
+    let b = AudioCall::start(&answered, says(CALLEE)).unwrap();
+    // 30 s of speech each way.
+    let spoken = async {
+        while placed.stats().media.received < 1_500 || answered.stats().media.received < 1_500 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(90), spoken).await.expect("30 s of speech");
+    for stats in [placed.stats(), answered.stats()] {
+        assert!(stats.gaps.is_empty() && stats.media.lost <= 5, "{stats:?}");
     }
+    // Each end renews once in four seconds.
+    assert!(domain.provider.seen("/token").await >= 2 + 2 * 5, "both logins, and renewals");
+    is_alive(&placed, &answered).await;
+    a.finish().await.unwrap();
+    b.finish().await.unwrap();
     // The listener's channel is older than bob's token.
     let (again, taken) = call(&at_alice, &mut ringing).await;
     is_alive(&again, &taken).await;

@@ -238,3 +238,48 @@ async fn a_call_to_a_customers_number_is_answered_there_with_speech_both_ways() 
         assert!(correlation.holds_speech(), "{correlation:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_carriers_register_with_each_other_and_call_both_ways() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (one, key) = {
+        let world = World::with(|settings| settings.gateway = Some(trunks(folders[0].path()))).await;
+        let key = world.passports.public().clone();
+        (world, key)
+    };
+    // One key for all callers' PASSporTs; whose they are is tested where certificates are.
+    let two = World::with(|settings: &mut Settings| {
+        settings.gateway = Some(trunks(folders[1].path()));
+        settings.passports = PassportTrust::any_number(JwkSet::new(vec![key]));
+    })
+    .await;
+    for (at, from, numbers) in [(&one, &two, "+1408555*"), (&two, &one, "+4420*")] {
+        let carrier = token(&at.issuer, "carrier", &[numbers], &["test"], ALL_SCOPES);
+        let carrier = User::connect(at, carrier, BOB).await;
+        let wanted = json!({
+            "target-uri": format!("https://localhost:{}{ROOT}/providertgs/test", from.address.port()),
+            "token": token(&from.issuer, "carrier", &["*"], &["test"], ALL_SCOPES),
+            "outbound": {"destinations": numbers},
+        });
+        let answer = carrier.post("consumertgs", &wanted).await;
+        assert_eq!(answer.status, 201, "{}", answer.json());
+    }
+    let alice = device(&one, "alice", ALICE, &AudioCodec::ALL).await;
+    across(&alice, &device(&two, "bob", BOB, &AudioCodec::ALL).await).await;
+    // The other way round: a caller there, whose key is the same one.
+    let bob = two.user("bob", BOB).await;
+    let b1 = bob.register("b1", crate::common::user::BOTH).await;
+    let mut listener = alice.listen();
+    let passport = User::connect(&one, bob.token.clone(), BOB).await.passport(ALICE);
+    let wanted = json!({"handler": b1, "destination": ALICE, "passport": passport});
+    let answer = bob.post("providertgs/test/calls", &wanted).await;
+    assert_eq!(answer.status, 201, "{}", answer.json());
+    let incoming = soon("the call", listener.next()).await.unwrap();
+    assert_eq!(incoming.call().from().to_string(), BOB);
+    soon("the answer", incoming.answer()).await.unwrap();
+    let uri = answer.json()["uri"].as_str().unwrap().to_owned();
+    let mut events = bob.events(&uri, &b1, None).await;
+    if bob.get(&uri).await.json()["state"] != "answered" {
+        events.until("answered").await;
+    }
+}
