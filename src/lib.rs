@@ -11,7 +11,7 @@
 //! | L1 | [`call`] [`media`] [`identity`] | pure logic: `now` is an argument, output is returned |
 //! | L2 | [`store`] [`service`] | what runs: tokio, but no HTTP and no QUIC |
 //! | L3 | [`transport`] [`resource`] | the way in: QUIC, HTTP, WebTransport, the resources |
-//! | L5 | [`client`] [`config`] [`telemetry`] [`cli`] | the edges: the thick client, the program |
+//! | L5 | [`client`] [`trunk`] [`config`] [`telemetry`] [`cli`] | the edges: the thick client, this server as another's client, the program |
 //!
 //! [`clock`] is the one real clock; L2 and above read it.
 //!
@@ -30,6 +30,8 @@
 //! | whose tokens are taken, and where their keys come from | [`identity::token`], [`service::keys`] |
 //! | who may speak for a number | [`identity::certificate`]; how one gets there: [`identity::enrol`] |
 //! | logging in | `client::login` |
+//! | how a call leaves for another server | [`service::gateway`], then [`trunk`] |
+//! | how fast, and who did what | [`service::rate`], [`service::audit`] |
 //! | placing a call from a program | [`client`] |
 //!
 //! # The way of a call
