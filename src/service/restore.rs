@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::actor::{Actor, Record};
 use super::idempotency::Keys;
 use super::keys::Tokens;
+use super::origins::Origins;
 use super::ports::Ports;
 use super::push::Push;
 use super::registry::Registry;
@@ -40,6 +41,7 @@ impl Service {
             tickets,
             tokens,
             x5u,
+            origins: Origins::default(),
             ports,
             directory: super::calls::Directory::default(),
             idempotency: Keys::default(),
