@@ -1,6 +1,15 @@
 //! `GET …/providertgs` and `GET …/providertgs/{tg}`.
 
-use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ript::identity::canonical::Identity;
+use ript::identity::certificate::{Anchors, Chain};
+use ript::identity::devca::DevCa;
+use ript::identity::enrol::Enroller;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::{Value, json};
 
 use crate::common::World;
 use crate::common::user::{ALL_SCOPES, token};
@@ -42,6 +51,35 @@ async fn a_tg_describes_itself() {
     for name in ["name", "description"] {
         assert!(tg[name].is_string());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn origins_certify_the_numbers_of_the_token() {
+    let ca = DevCa::generate(ript::clock::now()).unwrap();
+    let hour = Duration::from_secs(3600);
+    let world = World::with(|settings| {
+        settings.enroller = Some(Arc::new(Enroller::new(ca.cert_pem(), &ca.key_pem(), hour).unwrap()));
+    })
+    .await;
+    let alice = world.user("alice", "+14085550001").await;
+    let with =
+        |numbers: &[&str]| alice.with_token(token(&world.issuer, "alice", numbers, &["test"], ALL_SCOPES));
+    let anchors = Anchors::from_pem(ca.cert_pem()).unwrap();
+    let covers = |tg: &Value, number: &str| {
+        let pem = tg["outbound"]["origins"].as_str().unwrap();
+        let all = CertificateDer::pem_slice_iter(pem.as_bytes()).map(|der| der.unwrap().to_vec());
+        let chain = Chain::new(all.collect()).unwrap();
+        chain.check(&anchors, ript::clock::now()).unwrap();
+        chain.covers(&Identity::from_number(number).unwrap())
+    };
+    let exact = alice.get("providertgs/test").await.json();
+    assert!(covers(&exact, "+14085550001") && !covers(&exact, "+14085550002"));
+    assert_eq!(alice.get("providertgs/test").await.json(), exact, "it is kept");
+    let range = with(&["+1408555*", "+442071838750", "a@example.com"]).get("providertgs/test").await.json();
+    assert!(covers(&range, "+14085550002") && covers(&range, "+442071838750"));
+    assert!(!covers(&range, "+14095550002") && !covers(&range, "+442071838751"));
+    let none = with(&["a@example.com"]).get("providertgs/test").await.json();
+    assert_eq!(none["outbound"].get("origins"), None, "an address is no number");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -177,6 +177,8 @@ async fn a_call_on_a_trunk_survives_the_crash_of_either_server() {
     soon("the end", answered.end()).await.unwrap();
     let end = soon("ended", placed.ended()).await;
     assert_eq!((end.outcome, end.by), (Outcome::Completed, Party::Callee));
+    // The registration is still known.
+    across(&alice, &bob).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

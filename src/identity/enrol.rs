@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rcgen::{
     CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType, SubjectPublicKeyInfo,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -84,7 +84,24 @@ impl Enroller {
             return Err(EnrolError::NotYours);
         }
         let failed = |error: rcgen::Error| EnrolError::Issuer(error.to_string());
-        let mut params = params(&identity)?;
+        let key = SubjectPublicKeyInfo::from_der(&spki).map_err(failed)?;
+        Ok(self.issue(params(&identity)?, &key, now)?.0)
+    }
+
+    /// A chain that says which numbers somebody may call from, and when it ends. Nobody has its key: it signs nothing.
+    pub fn statement(&self, numbers: &TnAuthList, now: Timestamp) -> Result<(String, Timestamp), EnrolError> {
+        let mut params = named();
+        params.custom_extensions.push(CustomExtension::from_oid_content(OID, numbers.to_der()));
+        let key = KeyPair::generate().map_err(|error| EnrolError::Issuer(error.to_string()))?;
+        self.issue(params, &key, now)
+    }
+
+    fn issue(
+        &self,
+        mut params: CertificateParams,
+        key: &impl PublicKeyData,
+        now: Timestamp,
+    ) -> Result<(String, Timestamp), EnrolError> {
         let ends = self.ends.min(now + self.lifetime);
         if ends <= now {
             return Err(EnrolError::Issuer("it has ended".into()));
@@ -94,8 +111,9 @@ impl Enroller {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        let key = SubjectPublicKeyInfo::from_der(&spki).map_err(failed)?;
-        Ok(params.signed_by(&key, &self.issuer).map_err(failed)?.pem() + &self.above)
+        let cert = params.signed_by(key, &self.issuer);
+        let cert = cert.map_err(|error| EnrolError::Issuer(error.to_string()))?;
+        Ok((cert.pem() + &self.above, ends))
     }
 }
 
@@ -140,10 +158,15 @@ pub fn ends(der: &[u8]) -> Option<Timestamp> {
     u64::try_from(cert.validity().not_after.timestamp()).ok().map(|at| Timestamp::from_millis(at * 1000))
 }
 
-/// What stands for an identity in requests and certificates alike.
-fn params(identity: &Identity) -> Result<CertificateParams, EnrolError> {
+fn named() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "RIPT caller");
+    params
+}
+
+/// What stands for an identity in requests and certificates alike.
+fn params(identity: &Identity) -> Result<CertificateParams, EnrolError> {
+    let mut params = named();
     match identity.tn() {
         Some(tn) => {
             let list = TnAuthList(vec![TnEntry::One(tn.to_owned())]).to_der();

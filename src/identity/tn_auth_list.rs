@@ -25,7 +25,37 @@ pub enum TnEntry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TnAuthList(pub Vec<TnEntry>);
 
+/// E.164 §6.2.1: how many digits a number has.
+const LENGTHS: std::ops::RangeInclusive<usize> = 2..=15;
+
 impl TnAuthList {
+    /// The E.164 numbers among those that a token names, exact or by patterns: `+14085551000`, `+1408*`, `*`. None, if there are
+    /// none or too many for one certificate.
+    pub fn from_patterns(patterns: &[String]) -> Option<Self> {
+        let mut entries = Vec::new();
+        for pattern in patterns {
+            let all = if pattern == "*" { "+*" } else { pattern };
+            let Some(digits) = all.strip_prefix('+') else { continue };
+            let prefix = digits.strip_suffix('*').unwrap_or(digits);
+            if prefix.len() > *LENGTHS.end() || !prefix.bytes().all(|b| b.is_ascii_digit()) {
+                continue;
+            }
+            if prefix == digits {
+                entries.push(TnEntry::One(digits.to_owned()));
+                continue;
+            }
+            // RFC 8226 §9: a range has numbers of one length, so a prefix is a range for each length.
+            for length in LENGTHS.filter(|length| *length >= prefix.len()) {
+                let free = length - prefix.len();
+                entries.push(match (free, u32::try_from(free)) {
+                    (1.., Ok(free)) => TnEntry::Range(format!("{prefix:0<length$}"), 10_u64.pow(free)),
+                    _ => TnEntry::One(prefix.to_owned()),
+                });
+            }
+        }
+        (1..=MAX_ENTRIES).contains(&entries.len()).then_some(Self(entries))
+    }
+
     /// Whether a number, digits only, is in it.
     pub fn covers(&self, tn: &str) -> bool {
         self.0.iter().any(|entry| match entry {
@@ -116,6 +146,36 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::identity::canonical::Identity;
+
+    #[test]
+    fn a_tokens_numbers_are_written_as_numbers_and_ranges() {
+        let list = |patterns: &[&str]| {
+            let patterns: Vec<String> = patterns.iter().map(|text| (*text).to_owned()).collect();
+            TnAuthList::from_patterns(&patterns)
+        };
+        let one = |tn: &str| TnEntry::One(tn.into());
+        let range = |from: &str, count| TnEntry::Range(from.into(), count);
+        assert_eq!(list(&["+14085551000", "a@b.c"]), Some(TnAuthList(vec![one("14085551000")])));
+        let prefix = list(&["+1408555123400*"]).unwrap();
+        let ranges = [one("1408555123400"), range("14085551234000", 10), range("140855512340000", 100)];
+        assert_eq!(prefix.0, ranges);
+        assert_eq!(list(&["*"]), list(&["+*"]));
+        for nothing in [&[][..], &["a@b.c", "*@b.c", "4711@b.c", "14085551000", "+1x*", "+1*2"]] {
+            assert_eq!(list(nothing), None, "{nothing:?}");
+        }
+        let crowd: Vec<String> = (0..=MAX_ENTRIES).map(|n| format!("+1408{n}")).collect();
+        assert_eq!(TnAuthList::from_patterns(&crowd), None);
+        // What a token allows is what the list covers.
+        for pattern in ["+1*", "+1408*", "*", "+442071838750", "+*"] {
+            let list = list(&[pattern]).unwrap();
+            assert_eq!(parse(&list.to_der()), Some(list.clone()), "{pattern}");
+            for tn in ["14085551000", "1408", "442071838750", "442071838751", "19", "123456789012345"] {
+                let allowed = Identity::from_tn(tn).unwrap().is_covered_by(&[pattern.to_owned()]);
+                assert_eq!(list.covers(tn), allowed, "{pattern} {tn}");
+            }
+        }
+    }
 
     #[test]
     fn the_list_is_read_as_the_rfc_writes_it() {

@@ -45,7 +45,10 @@ pub(super) async fn describe(
         uri: format!("{base}{}", tg_path(&tg.id)),
         name: tg.name.clone(),
         description: tg.description.clone(),
-        outbound: TgDirection { origins: None, destinations: tg.destinations.clone() },
+        outbound: TgDirection {
+            origins: app.service.origins(&caller.0),
+            destinations: tg.destinations.clone(),
+        },
         inbound: tg.inbound.clone().map(|destinations| TgDirection { origins: None, destinations }),
         numbers: caller.0.numbers.clone(),
         advertisement: ADVERTISEMENT.to_owned(),

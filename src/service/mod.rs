@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod idempotency;
 mod introspection;
 pub mod keys;
+mod origins;
 pub mod ports;
 pub mod push;
 pub mod rate;
@@ -46,6 +47,7 @@ pub struct Service {
     pub tickets: tickets::Tickets,
     /// The tokens' checks, and the issuers' keys.
     pub tokens: keys::Tokens,
+    pub(crate) origins: origins::Origins,
     /// The chains of PASSporTs that lie elsewhere.
     pub x5u: x5u::X5u,
     /// The media ports of all legs.

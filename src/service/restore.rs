@@ -7,6 +7,7 @@ use super::actor::{Actor, Record};
 use super::consumers::Consumers;
 use super::idempotency::Keys;
 use super::keys::Tokens;
+use super::origins::Origins;
 use super::ports::Ports;
 use super::push::Push;
 use super::registry::Registry;
@@ -44,6 +45,7 @@ impl Service {
             tickets,
             tokens,
             x5u,
+            origins: Origins::default(),
             ports,
             audit: super::audit::Audit::new(audit_numbers),
             rates: super::rate::Meter::default(),

@@ -36,6 +36,8 @@ pub use joined::{Joined, Joins, TOKEN_PREFIX, hashed};
 use line::TrunkLine;
 use peer::Peer;
 
+/// wire §1: at most 200 calls share a connection, for they share its congestion window.
+const CALLS_PER_CONNECTION: usize = 200;
 /// How long a customer's TG may take to show itself.
 const CHECK: Duration = Duration::from_secs(8);
 
@@ -88,8 +90,20 @@ impl Trunks {
         self.joins.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The connection to a place, opened if there is none. All its calls share it.
+    /// The connection to a place that all its calls share, opened if there is none; another one once it has enough.
     async fn peer(&self, place: &Place) -> Result<Arc<Peer>, Problem> {
+        let mut number = 0;
+        loop {
+            let peer = self.connection(place, number).await?;
+            // Each call holds it, and so do its cell and we.
+            if Arc::strong_count(&peer) <= CALLS_PER_CONNECTION + 2 {
+                return Ok(peer);
+            }
+            number += 1;
+        }
+    }
+
+    async fn connection(&self, place: &Place, number: usize) -> Result<Arc<Peer>, Problem> {
         let name = match place {
             Place::Provider(domain) => {
                 let tg = self.joins().get(domain).map(|joined| joined.tg.clone());
@@ -105,7 +119,7 @@ impl Trunks {
             if peers.len() >= 64 {
                 peers.retain(|_, cell| cell.get().is_none_or(|peer| Arc::strong_count(peer) > 1));
             }
-            peers.entry(name).or_default().clone()
+            peers.entry(format!("{number} {name}")).or_default().clone()
         };
         let connect = || async {
             match place {

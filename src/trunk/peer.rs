@@ -78,6 +78,9 @@ pub(super) async fn check(settings: &Settings, pseudonym: &str, customer: &Consu
 /// A refusal by another server, as one of our own.
 fn passed_on(error: ClientError) -> Problem {
     let ClientError::Refused(refusal) = error else {
+        if let ClientError::Login(error) = &error {
+            tracing::error!(%error, "a trunk's login gives no more tokens: `ript trunk join` again");
+        }
         return Problem::new(Code::BadGateway, format!("the next server: {error}"));
     };
     // Its word on our token is nothing that the caller could mend.
