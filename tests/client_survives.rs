@@ -141,7 +141,7 @@ async fn a_call_in_byways_goes_on_when_the_server_is_killed_and_comes_back() {
 
 /// A proxy before the world's server: it answers CONNECT with 200 and loses every datagram, and it holds back
 /// every body whose end it hasn't seen.
-async fn bad_proxy(world: &World) -> (u16, tokio::task::JoinHandle<()>) {
+pub async fn bad_proxy(world: &World) -> (u16, tokio::task::JoinHandle<()>) {
     struct Deaf(#[expect(dead_code, reason = "keeps the session open")] Session);
     impl SessionSink for Deaf {
         fn on_datagram(&self, _: u64, _: Bytes) {}

@@ -8,6 +8,7 @@ use ript::protocol::event::{Body, ClientBody, Outcome, Party, Scope, State};
 use serde_json::json;
 
 use crate::client_calls::{device, says};
+use crate::client_survives::bad_proxy;
 use crate::common::link::{Dice, Link, Weather};
 use crate::common::{World, soon};
 use crate::trunk_customers::{ALICE, BOB, Two, across, trunks};
@@ -202,4 +203,27 @@ async fn a_call_that_was_placed_without_a_device_leaves_once_one_takes_it() {
     }
     assert_eq!(alice.event(&call, &desk, json!({"event": "end"})).await.status, 200);
     assert_eq!(soon("the end", answered.ended()).await.by, Party::Caller);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_proxy_that_loses_datagrams_a_trunks_media_takes_byways() {
+    let two = Two::start().await;
+    let (port, _proxy) = bad_proxy(&two.enterprise).await;
+    let mut wanted = two.wanted();
+    wanted["target-uri"] = two.target_at(port).into();
+    let answer = two.customer.post("consumertgs", &wanted).await;
+    assert_eq!(answer.status, 201, "{}", answer.json());
+    let (alice, bob) = two.devices(&[AudioCodec::Opus]).await;
+    let (placed, answered) = across(&alice, &bob).await;
+    let _a = AudioCall::start(&placed, says(ript::client::audio::CALLER)).unwrap();
+    let _b = AudioCall::start(&answered, says(ript::client::audio::CALLEE)).unwrap();
+    soon("speech both ways", async {
+        while placed.stats().media.received < 100 || answered.stats().media.received < 100 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    soon("hold", placed.hold()).await.unwrap();
+    soon("the end", answered.end()).await.unwrap();
+    assert_eq!(soon("ended", placed.ended()).await.by, Party::Callee);
 }

@@ -12,7 +12,8 @@ pub use events::{CallEvent, CallEvents, CallStats, Happened};
 pub use view::EndInfo;
 use view::View;
 
-use super::media::{MediaLine, MediaNews, Shared, passed};
+use super::media::passed::{self, Passage};
+use super::media::{MediaLine, MediaNews, Shared};
 use super::signalling::{Heard, Line, Signalling};
 use super::task::{Owned, lock};
 use super::{Client, ClientError, Handler, MediaGap, MediaOptions, MediaPort, OutFrame, dtmf};
@@ -22,7 +23,7 @@ use crate::protocol::directive::Directives;
 use crate::protocol::event::{Body, ClientBody, Scope, State};
 use crate::protocol::number::Number;
 use crate::protocol::resource::{CallDescription, CallDirection, Intent, MediaUris};
-use crate::transport::session::{Session, SessionSink};
+use crate::transport::session::SessionSink;
 
 /// Events that wait for a slow reader; the oldest go first.
 const EVENTS: usize = 256;
@@ -320,9 +321,9 @@ impl Call {
         }
     }
 
-    /// A session whose chunks somebody else numbers and reads, and the number of its connection; none once the call has no
+    /// A way for chunks that somebody else numbers and reads, and the number of its connection; none once the call has no
     /// media.
-    pub(crate) async fn session(&self, sink: Arc<dyn SessionSink>) -> Result<Option<(Session, u64)>, String> {
+    pub(crate) async fn passage(&self, sink: Arc<dyn SessionSink>) -> Result<Option<(Passage, u64)>, String> {
         passed::open(&self.media_line(Arc::new(|_| ())), sink).await
     }
 

@@ -51,5 +51,6 @@ pub use call::{Call, CallEvent, CallEvents, CallStats, EndInfo, Happened};
 pub use error::{Blame, ClientError, Refusal};
 pub use handler::{Handler, HandlerSpec};
 pub use listener::{IncomingCall, Listener};
+pub(crate) use media::passed::{Passage, Requests};
 pub use media::{MediaFrame, MediaGap, MediaOptions, MediaPath, MediaPort, MediaStats, OutFrame};
 pub use signalling::ForwardMode;

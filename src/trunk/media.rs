@@ -1,16 +1,16 @@
-//! A call's chunks on a trunk: a session to the other server is one more path of our leg's port, and chunks pass as they
-//! are.
+//! A call's chunks on a trunk: a session to the other server, or byways where no session gets through, is one more path
+//! of our leg's port, and chunks pass as they are.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::client::Call;
+use crate::client::{Call, Passage, Requests};
 use crate::resource::SessionPath;
 use crate::service::gateway::OurEnd;
-use crate::service::ports::LegPort;
+use crate::service::ports::{LegPort, MediaPath};
 use crate::transport::session::SessionSink;
 
 const PAUSE: Duration = Duration::from_millis(300);
@@ -52,16 +52,42 @@ impl SessionSink for Bridge {
     }
 }
 
-/// Keeps a session open, one after another, until the call has no media any more.
+/// Byways as our leg's way to the other server.
+struct BywayPath(Mutex<Option<Requests>>);
+
+impl BywayPath {
+    fn requests(&self) -> MutexGuard<'_, Option<Requests>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MediaPath for BywayPath {
+    fn send(&self, chunk: &[u8]) -> bool {
+        self.requests().as_ref().is_some_and(|requests| requests.send(chunk))
+    }
+
+    fn close(&self, _: &str) {
+        *self.requests() = None;
+    }
+
+    fn is_session(&self) -> bool {
+        false
+    }
+}
+
+/// Keeps a way open, one after another, until the call has no media any more.
 pub(super) async fn carry(call: Call, end: OurEnd) {
     loop {
         // A leg that answers has its port, if it is not over.
         let _ = end.calls.view(end.leg, None).await;
         let Some(port) = end.ports.get(end.leg) else { return };
         let bridge = Arc::new(Bridge { port, path: OnceLock::new(), closed: Notify::new() });
-        match call.session(bridge.clone()).await {
-            Ok(Some((session, connection))) => {
-                let path = Arc::new(SessionPath(session));
+        match call.passage(bridge.clone()).await {
+            Ok(Some((passage, connection))) => {
+                let path: Arc<dyn MediaPath> = match passage {
+                    Passage::Session(session) => Arc::new(SessionPath(session)),
+                    Passage::Byways(requests) => Arc::new(BywayPath(Mutex::new(Some(requests)))),
+                };
                 let entrance = end.ports.open(&bridge.port, end.handler(), path);
                 // It is set once, here.
                 let _ = bridge.path.set(entrance.id());

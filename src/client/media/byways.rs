@@ -37,9 +37,27 @@ const PUT_PATIENCE: Duration = Duration::from_secs(5);
 const MAX_FAILURES: u32 = 20;
 const MAX_BODY: usize = 256 * 1024;
 
+/// Who hears what comes.
+pub(super) trait Hears: Send + Sync {
+    /// A chunk came. Must not block.
+    fn on_chunk(&self, bytes: &Bytes);
+    /// The way is given up.
+    fn on_closed(&self);
+}
+
+impl Hears for Shared {
+    fn on_chunk(&self, bytes: &Bytes) {
+        self.on_chunk(bytes);
+    }
+
+    fn on_closed(&self) {
+        self.wake.notify_one();
+    }
+}
+
 /// The byways of a call; they end when dropped.
 #[derive(Debug)]
-pub(super) struct Byways {
+pub(in crate::client) struct Byways {
     way: Arc<Way>,
     _tasks: Vec<Owned>,
 }
@@ -48,7 +66,7 @@ struct Way {
     line: MediaLine,
     connected: Connected,
     uri: String,
-    shared: Weak<Shared>,
+    hears: Weak<dyn Hears>,
     cookie: Mutex<Option<HeaderValue>>,
     waiting: Mutex<VecDeque<(Duration, Bytes)>>,
     ready: Notify,
@@ -68,13 +86,13 @@ impl Byways {
         line: &MediaLine,
         connected: &Connected,
         uri: &str,
-        shared: &Arc<Shared>,
+        hears: Weak<dyn Hears>,
     ) -> Result<Self, ClientError> {
         let way = Arc::new(Way {
             line: line.clone(),
             connected: connected.clone(),
             uri: api::with_handler(&line.client.resolve(uri)?, Some(&line.handler)),
-            shared: Arc::downgrade(shared),
+            hears,
             cookie: Mutex::default(),
             waiting: Mutex::default(),
             ready: Notify::new(),
@@ -88,12 +106,12 @@ impl Byways {
         Ok(Self { way, _tasks: tasks })
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::client) fn is_closed(&self) -> bool {
         self.way.closed.load(Ordering::Relaxed)
     }
 
     /// Acks ride beside media, in one body.
-    pub(super) fn send(&self, media: Option<Bytes>, controls: Vec<Bytes>) {
+    pub(in crate::client) fn send(&self, media: Option<Bytes>, controls: Vec<Bytes>) {
         let mut body = BytesMut::new();
         controls.iter().chain(&media).for_each(|chunk| put_frame(chunk, &mut body));
         if !body.is_empty() {
@@ -184,9 +202,9 @@ impl Way {
             return false;
         }
         self.failures.store(0, Ordering::Relaxed);
-        if let Some(shared) = self.shared.upgrade() {
+        if let Some(hears) = self.hears.upgrade() {
             for chunk in frames(&body).map_while(Result::ok) {
-                shared.on_chunk(&body.slice_ref(chunk));
+                hears.on_chunk(&body.slice_ref(chunk));
             }
         }
         true
@@ -225,9 +243,9 @@ impl Way {
         let failures = self.failures.fetch_add(by, Ordering::Relaxed) + by;
         if failures >= MAX_FAILURES
             && !self.closed.swap(true, Ordering::Relaxed)
-            && let Some(shared) = self.shared.upgrade()
+            && let Some(hears) = self.hears.upgrade()
         {
-            shared.wake.notify_one();
+            hears.on_closed();
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Chooses a way for the media, watches it, and finds another when it is lost.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::byways::Byways;
+use super::byways::{Byways, Hears};
 use super::port::{Path, Shared};
 use super::session::{self, NoSession};
 use super::{MediaLine, MediaPath};
@@ -145,7 +145,8 @@ async fn open(
                 }
             },
         };
-        match Byways::open(line, &connected, &at.byway, shared) {
+        let hears = Arc::downgrade(shared) as Weak<dyn Hears>;
+        match Byways::open(line, &connected, &at.byway, hears) {
             Ok(byways) => return Some(Way { path: Path::Byways(byways), connected, why: Some(why) }),
             Err(error) => {
                 tracing::debug!(%error, "no byway");

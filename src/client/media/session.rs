@@ -15,8 +15,9 @@ use crate::transport::client::ClientError as Http3Error;
 use crate::transport::session::{Session, SessionSink};
 
 /// wire §1: probes go out at 0, 150 and 300 ms, and are given up at 500 ms.
-const PROBES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(150), Duration::from_millis(300)];
-const GIVE_UP: Duration = Duration::from_millis(500);
+pub(super) const PROBES: [Duration; 3] =
+    [Duration::ZERO, Duration::from_millis(150), Duration::from_millis(300)];
+pub(super) const GIVE_UP: Duration = Duration::from_millis(500);
 /// How long the answer to CONNECT may take.
 const CONNECT: Duration = Duration::from_secs(3);
 /// wire §5: what is larger goes on a stream of its own.
