@@ -40,6 +40,7 @@ mod placing;
 mod push;
 mod reverse_events;
 mod taking;
+mod tg_rules;
 mod tgs;
 mod vectors_advertisement;
 mod vectors_chunk;
