@@ -215,4 +215,15 @@ async fn who_was_called_and_is_handed_on_has_the_servers_word() {
     assert_eq!(word.orig(), &number(BOB));
     let verdict = word.check(&ca, &number("+14085550003"), now).unwrap();
     assert_eq!(serde_json::to_value(verdict).unwrap(), seen["verification"]);
+    // Once she answered it is she whom Bob reads of.
+    let read =
+        async || bob.get(&format!("{theirs}?handler={}", crate::common::user::encode(&b1))).await.json();
+    assert_eq!(read().await["passport"], placed["passport"]);
+    assert_eq!(carol.claim(&uri, &c1, Some("answer")).await.status, 200);
+    assert_eq!(carol.event(&uri, &c1, json!({"event": "answered"})).await.status, 200);
+    let seen = read().await;
+    assert_eq!((&seen["from"], &seen["verification"]["attest"]), (&json!("+14085550003"), &json!("A")));
+    let word = Passport::parse(seen["passport"].as_str().unwrap()).unwrap();
+    assert_eq!(word.orig(), &number("+14085550003"));
+    word.check(&ca, &number(BOB), ript::clock::now()).unwrap();
 }

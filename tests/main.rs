@@ -41,6 +41,7 @@ mod placing;
 mod push;
 mod reverse_events;
 mod taking;
+mod tg_rules;
 mod tgs;
 mod trunk_calls;
 mod trunk_customers;

@@ -45,7 +45,7 @@ async fn a_tg_describes_itself() {
     assert_eq!(tg["inbound"], json!({"destinations": "*"}));
     assert_eq!(tg["numbers"], json!(["+14085550001"]));
     let times = ["retry-backoff", "media-timeout", "keepalive", "answer-timeout"];
-    assert_eq!(times.map(|t| tg[t].as_u64().unwrap()), [2000, 5000, 15_000, 60_000]);
+    assert_eq!(times.map(|t| tg[t].as_u64().unwrap()), [2000, 1000, 15_000, 60_000]);
     assert_eq!(tg["media-encodings"], json!(["ript-chunk/1"]));
     ript::protocol::advertisement::Advertisement::parse(tg["advertisement"].as_str().unwrap()).unwrap();
     for name in ["name", "description"] {

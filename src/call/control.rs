@@ -124,6 +124,7 @@ impl Call {
             keep,
             target: None,
             vouched: None,
+            target_vouched: None,
             to: to.clone(),
             ref_seq: Some(ref_seq),
         });
@@ -152,9 +153,15 @@ impl Call {
         })
     }
 
-    pub(super) fn vouched(&mut self, caller: Caller) {
+    /// The number of who is handed on, if they were called: then it is they who are to be told of the target. Who placed the
+    /// call knows by whom they are taken on, and reads their own PASSporT.
+    pub fn kept(&self) -> Option<&Number> {
+        self.legs[self.index(self.transfer.as_ref()?.keep).ok()?].called()
+    }
+
+    pub(super) fn vouched(&mut self, target: Option<Caller>, kept: Option<Caller>) {
         if let Some(transfer) = &mut self.transfer {
-            transfer.vouched = Some(caller);
+            (transfer.vouched, transfer.target_vouched) = (target, kept);
             self.changed = true;
         }
     }
@@ -220,7 +227,10 @@ impl Call {
         }
         if let Ok(keep) = self.index(transfer.keep) {
             self.legs[keep].remote = transfer.to;
-            self.legs[keep].forget_remote();
+            if self.legs[keep].called().is_some() {
+                // The PASSporT of who called proves nothing of the target.
+                self.legs[keep].caller = transfer.target_vouched;
+            }
             self.legs[keep].version += 1;
         }
     }

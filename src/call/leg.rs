@@ -205,16 +205,14 @@ impl Leg {
         }
     }
 
+    /// Its user's number.
+    pub fn own(&self) -> &Number {
+        &self.own
+    }
+
     /// The number at which it was called; none on the leg of who placed the call.
     pub fn called(&self) -> Option<&Number> {
         (self.direction == CallDirection::Inbound).then_some(&self.own)
-    }
-
-    /// The far side is another: a PASSporT of who called proves nothing of it.
-    pub(super) fn forget_remote(&mut self) {
-        if self.called().is_some() {
-            self.caller = None;
-        }
     }
 
     /// Whether it is over.

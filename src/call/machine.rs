@@ -48,6 +48,9 @@ pub(super) struct Transfer {
     /// The server's word for who stays, for the target.
     #[serde(default)]
     pub(super) vouched: Option<Caller>,
+    /// The server's word for the target, for who stays.
+    #[serde(default)]
+    pub(super) target_vouched: Option<Caller>,
     pub(super) to: Number,
     pub(super) ref_seq: Option<u64>,
 }
@@ -119,7 +122,7 @@ impl Call {
                 self.tap(at, handler);
             }
             Input::Routed { purpose, leg } => self.routed(now, purpose, leg),
-            Input::Vouched(caller) => self.vouched(caller),
+            Input::Vouched { target, kept } => self.vouched(target, kept),
             Input::NotRouted { purpose, code } => self.not_routed(now, purpose, code),
             Input::Opened { leg, byway, kind, after } => {
                 let at = self.index(leg)?;

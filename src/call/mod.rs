@@ -69,8 +69,13 @@ pub enum Input {
         /// Its user and devices.
         leg: NewLeg,
     },
-    /// What the target that is found next is told of who is handed on; without it nothing.
-    Vouched(Caller),
+    /// What the two whom a transfer joins are told of each other; without it nothing.
+    Vouched {
+        /// What the target that is found next is told of who is handed on.
+        target: Option<Caller>,
+        /// What who is handed on is told of the target, once it answered.
+        kept: Option<Caller>,
+    },
     /// Nobody was found.
     NotRouted {
         /// What for.

@@ -312,6 +312,7 @@ mod tests {
                 field: None,
                 retry_after: None,
                 date: None,
+                local: false,
             }))
         };
         let place = || ("a:1".to_owned(), "x".to_owned());

@@ -19,7 +19,7 @@ use crate::protocol::resource::{
 };
 
 /// How long an answer may take in all, waits for a connection and second tries included.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// How long one try may take before the connection is looked at.
 const TRY: Duration = Duration::from_secs(3);
 /// The longest document that is read.
@@ -199,9 +199,19 @@ impl Client {
 
     /// What a TG allows.
     pub async fn tg(&self, uri: &str) -> Result<TgDescription, ClientError> {
-        let (_, tg): (_, TgDescription) = self.document(Ask::new(Method::GET, uri)).await?;
+        Ok(self.tg_for(uri, PATIENCE).await?.0)
+    }
+
+    /// The same, and how long it may be kept.
+    pub(super) async fn tg_for(
+        &self,
+        uri: &str,
+        patience: Duration,
+    ) -> Result<(TgDescription, Duration), ClientError> {
+        let ask = Ask::new(Method::GET, uri).patience(patience);
+        let (headers, tg): (_, TgDescription) = self.document(ask).await?;
         self.0.link.set_backoff(Duration::from_millis(tg.retry_backoff));
-        Ok(tg)
+        Ok((tg, max_age(&headers)))
     }
 
     /// Registers a device on a TG; the same `handler-id` again answers the one that is there.
@@ -332,6 +342,17 @@ fn busy(status: StatusCode) -> bool {
             | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::TOO_EARLY
     )
+}
+
+/// RFC 9111 §5.2.2: how long an answer may be kept; not at all, where nothing is said.
+fn max_age(headers: &HeaderMap) -> Duration {
+    let value = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let words = || value.split(',').map(|word| word.trim().to_ascii_lowercase());
+    if words().any(|word| word == "no-store" || word == "no-cache") {
+        return Duration::ZERO;
+    }
+    let seconds = words().find_map(|word| word.strip_prefix("max-age=")?.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0))
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

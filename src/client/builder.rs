@@ -231,7 +231,11 @@ impl Client {
     }
 
     pub(super) fn bearer(&self) -> Option<String> {
-        self.0.bearer.get().map(|token| format!("Bearer {}", token.expose()))
+        self.token().map(|token| format!("Bearer {}", token.expose()))
+    }
+
+    pub(super) fn token(&self) -> Option<Secret> {
+        self.0.bearer.get()
     }
 
     /// Why the login that this client was made with can't be renewed any more; requests are refused once its

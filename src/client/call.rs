@@ -317,6 +317,7 @@ impl Call {
             handler: self.0.handler.uri().to_owned(),
             // A ticket is good once and for 30 s.
             uris: lock(&self.0.uris).take(),
+            timeout: self.0.handler.media_timeout(),
             news,
         }
     }

@@ -21,7 +21,7 @@ pub enum Blame {
     Caller,
 }
 
-/// A request that the server refused, in its own words.
+/// A request that the server refused, or would refuse, in its own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The HTTP status.
@@ -36,6 +36,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// The server's clock.
     pub date: Option<Timestamp>,
+    /// The server was not asked: this client knows its rules.
+    pub local: bool,
 }
 
 impl std::fmt::Display for Refusal {
@@ -159,6 +161,7 @@ impl ClientError {
                 .and_then(|seconds| seconds.parse().ok())
                 .map(Duration::from_secs),
             date: text(http::header::DATE).and_then(http_date),
+            local: false,
         }))
     }
 }

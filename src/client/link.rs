@@ -17,8 +17,10 @@ use crate::transport::client::H3Client;
 
 /// The draft's floor between tries, until a TG says otherwise.
 const RETRY_BACKOFF: Duration = Duration::from_secs(2);
-/// No wait between tries is longer.
+/// No wait between tries is longer, unless the TG's first one is.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// What a TG may ask for.
+const BACKOFFS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(600)];
 /// A suspected connection that answers nothing for so long is given up, even if no other comes about.
 const CHECK: Duration = Duration::from_secs(3);
 /// How long an old connection lives on beside a new one.
@@ -116,7 +118,7 @@ impl Link {
 
     /// What a TG asks for between tries.
     pub(super) fn set_backoff(&self, backoff: Duration) {
-        *lock(&self.shared.backoff) = backoff.clamp(Duration::from_millis(100), MAX_BACKOFF);
+        *lock(&self.shared.backoff) = backoff.clamp(BACKOFFS[0], BACKOFFS[1]);
     }
 }
 
@@ -236,7 +238,7 @@ async fn come_back(shared: &Shared) -> H3Client {
 // wire §6: the floor applies from the second failed try on, doubling, with jitter.
 fn backoff(failed: u32, base: Duration, random: f64) -> Duration {
     let Some(doublings) = failed.checked_sub(2) else { return Duration::ZERO };
-    let wait = base.saturating_mul(1 << doublings.min(10)).min(MAX_BACKOFF);
+    let wait = base.saturating_mul(1 << doublings.min(10)).min(MAX_BACKOFF.max(base));
     wait.mul_f64(1.0 + random.clamp(0.0, 1.0) / 4.0)
 }
 
@@ -249,6 +251,8 @@ mod tests {
         let base = Duration::from_secs(2);
         let waits: Vec<u64> = (0..8).map(|failed| backoff(failed, base, 0.0).as_secs()).collect();
         assert_eq!(waits, [0, 0, 2, 4, 8, 16, 30, 30]);
+        let slow = Duration::from_secs(120);
+        assert_eq!([1, 2, 9].map(|failed| backoff(failed, slow, 0.0).as_secs()), [0, 120, 120]);
         assert_eq!(backoff(2, base, 1.0), Duration::from_millis(2500));
         assert_eq!(backoff(u32::MAX, base, 2.0), Duration::from_millis(37_500));
     }

@@ -74,6 +74,8 @@ pub(super) struct MediaLine {
     pub(super) handler: String,
     /// Where media goes at first; later ones are read from the call.
     pub(super) uris: Option<MediaUris>,
+    /// Without acks for this long another way is looked for.
+    pub(super) timeout: Duration,
     /// Hears what happens; must not block.
     pub(super) news: std::sync::Arc<dyn Fn(MediaNews) + Send + Sync>,
 }

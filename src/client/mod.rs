@@ -18,6 +18,7 @@
 //! |---|---|
 //! | the connection, and how it comes back | `link` |
 //! | a request for every resource | `api` |
+//! | what a TG allows, known before a call is placed | `rules` |
 //! | registering a device, placing calls, being called | `handler`, `listener` |
 //! | one call: its state, its events, what can be done to it | `call` |
 //! | events both ways, resumed after a loss | `signalling` |
@@ -40,6 +41,7 @@ mod link;
 mod listener;
 pub mod login;
 mod media;
+mod rules;
 mod signalling;
 mod task;
 mod uri;

@@ -405,14 +405,13 @@ impl Actor {
             Output::Route { destination, purpose } => {
                 let word = self.call.word().filter(|_| purpose == Purpose::Transfer);
                 let found = service.locate(&destination).and_then(|leg| {
-                    let word = word.map(|word| service.word(word, &destination)).transpose()?;
-                    Ok((leg, word))
+                    let Some(word) = word else { return Ok((leg, None)) };
+                    let target = Some(service.word(word, &destination)?);
+                    let kept = self.call.kept().map(|own| service.vouch(&destination, own)).transpose()?;
+                    Ok((leg, Some(Input::Vouched { target, kept })))
                 });
                 self.follow_up(match found {
-                    Ok((leg, word)) => {
-                        let word = word.map(Input::Vouched);
-                        word.into_iter().chain([Input::Routed { purpose, leg }]).collect()
-                    }
+                    Ok((leg, word)) => word.into_iter().chain([Input::Routed { purpose, leg }]).collect(),
                     Err(problem) => vec![Input::NotRouted { purpose, code: problem.code }],
                 });
             }
@@ -434,11 +433,12 @@ impl Actor {
         }
     }
 
-    /// Who was called and talks to another now is told of whom, where the server can say.
+    /// Attended transfer: who was called and talks to another now is told of whom, where the server can say.
     async fn introduce(&mut self, service: &Service, leg: &Leg) {
-        let Some((word, to)) = self.call.word().zip(leg.called()) else { return };
-        let Ok(caller) = service.word(word, to) else { return };
-        if let Err(problem) = self.input(Input::Vouched(caller)).await {
+        let told = self.call.word().zip(leg.called());
+        let target = told.and_then(|(word, to)| service.word(word, to).ok());
+        let kept = self.call.kept().and_then(|own| service.vouch(leg.own(), own).ok());
+        if let Err(problem) = self.input(Input::Vouched { target, kept }).await {
             tracing::warn!(code = problem.code.as_str(), "a transfer could not be written down");
         }
     }

@@ -57,7 +57,7 @@ pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
         destinations: Destinations::new(destinations).expect("patterns"),
         inbound: Some(Destinations::all()),
         retry_backoff: Duration::from_secs(2),
-        media_timeout: Duration::from_secs(5),
+        media_timeout: Duration::from_secs(1),
         call_rate: None,
         calls: None,
     };

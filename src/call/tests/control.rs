@@ -137,7 +137,8 @@ fn handed_on(world: &mut World, by: (LegId, HandlerKey)) -> Option<Word> {
     let body = ClientBody::Transfer { target: "+14085550003".into(), replaces: None };
     world.event(by.0, by.1, body).unwrap();
     let word = world.call.word();
-    world.handle(Input::Vouched(told_of("+14085550002"))).unwrap();
+    let (target, kept) = (Some(told_of("+14085550002")), Some(told_of("+14085550003")));
+    world.handle(Input::Vouched { target, kept }).unwrap();
     world.route_carol();
     assert_eq!(world.view(CAROL).caller, Some(told_of("+14085550002")));
     world.claim(CAROL, C1, None).unwrap();
@@ -169,7 +170,8 @@ fn a_passport_speaks_for_nobody_but_who_brought_it() {
     let mut world = World::talking();
     assert_eq!(handed_on(&mut world, (ALICE, A1)), Some(Word::Vouch(number("+14085550002"))));
     let bob = world.view(BOB);
-    assert_eq!((bob.from, bob.caller), (number("+14085550003"), None), "Alice's is not Carol's");
+    let carols = Some(told_of("+14085550003"));
+    assert_eq!((bob.from, bob.caller), (number("+14085550003"), carols), "Alice's is not Carol's");
     // Carol was called, whichever party she stands for now.
     let body = ClientBody::Transfer { target: "+14085550004".into(), replaces: None };
     world.event(BOB, B1, body).unwrap();
@@ -290,7 +292,8 @@ fn an_attended_transfer_joins_the_far_legs_of_two_calls() {
     untold.handle(Input::Adopt { leg: released.clone() }).unwrap();
     assert_eq!(untold.view(CAROL).caller, None, "Bob's PASSporT, for the other call, is not Alice's");
     assert!(matches!(first.call.word(), Some(Word::Divert { .. })));
-    first.handle(Input::Vouched(told_of("+14085550002"))).unwrap();
+    assert_eq!(first.call.kept(), None, "Alice placed the call");
+    first.handle(Input::Vouched { target: Some(told_of("+14085550002")), kept: None }).unwrap();
     first.handle(Input::Adopt { leg: released }).unwrap();
     let carol = first.view(CAROL);
     assert_eq!((carol.from, carol.caller), (number("+14085550001"), Some(told_of("+14085550002"))));

@@ -76,7 +76,8 @@ fn run(world: &mut World, step: &Step) -> Result<Option<Accepted>, Code> {
         Step::Close(leg, byway) => world.handle(Input::Closed { leg, byway }),
         Step::Carol(told) if world.call.view(CAROL, None).is_none() => {
             if told {
-                world.handle(Input::Vouched(told_of("+14085550002"))).unwrap();
+                let (target, kept) = (Some(told_of("+14085550002")), Some(told_of("+14085550003")));
+                world.handle(Input::Vouched { target, kept }).unwrap();
             }
             world.route_carol();
             Ok(None)

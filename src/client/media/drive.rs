@@ -16,8 +16,6 @@ use crate::protocol::resource::MediaUris;
 
 /// Acks are due this often (wire §5).
 const TICK: Duration = Duration::from_millis(100);
-/// wire §6: 1 s without acks: move.
-const MOVE_AFTER: Duration = Duration::from_secs(1);
 /// A `quality` event is due every 5 s, in ticks.
 const QUALITY_TICKS: u64 = 50;
 /// How long to wait for a connection before the call is asked about again.
@@ -73,7 +71,7 @@ async fn watch(line: &MediaLine, shared: &Shared, generation: u64, ticks: &mut u
     let newer = link.beyond(generation);
     tokio::pin!(newer);
     // What was sent before this way was open says nothing about it.
-    let mut grace = MOVE_AFTER.as_millis() / TICK.as_millis();
+    let mut grace = line.timeout.as_millis() / TICK.as_millis();
     loop {
         tokio::select! {
             () = &mut newer => return match shared.path().is_some_and(|path| !path.is_closed()) {
@@ -92,7 +90,7 @@ async fn watch(line: &MediaLine, shared: &Shared, generation: u64, ticks: &mut u
                     shared.tell_quality();
                 }
                 grace = grace.saturating_sub(1);
-                if grace == 0 && silence >= MOVE_AFTER {
+                if grace == 0 && silence >= line.timeout {
                     return Next::Lost(format!("nothing was acknowledged for {} ms", silence.as_millis()));
                 }
             }

@@ -17,8 +17,8 @@ use crate::clock;
 use crate::media::quality::StreamReport;
 use crate::protocol::ack::Nonce;
 
-/// A far side that was silent for so long before an outage was silent by itself.
-const QUIET: Duration = Duration::from_secs(3);
+/// A far side that was silent for so much longer than it takes to notice an outage was silent by itself.
+const QUIET: Duration = Duration::from_secs(2);
 /// How long an outage waits for both directions to be back before it is reported as it is.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -86,6 +86,7 @@ pub(in crate::client) struct Shared {
     frames: Mutex<Option<mpsc::Sender<MediaFrame>>>,
     /// A digit is being sent: audio has to wait.
     dialling: AtomicBool,
+    quiet: Duration,
     news: Arc<dyn Fn(MediaNews) + Send + Sync>,
     /// Something happened to the way.
     pub(super) wake: Notify,
@@ -200,13 +201,14 @@ impl Shared {
             (engine.heard(), engine.alive())
         };
         let span = |before: Option<Duration>, after: Option<Duration>| {
-            let before = before.filter(|at| outage.detected.saturating_sub(*at) < QUIET)?;
+            let before = before.filter(|at| outage.detected.saturating_sub(*at) < self.quiet)?;
             after.filter(|at| *at > before).map(|at| at - before)
         };
         // The first chunk after the loss is the one that counts, so look every tick.
         let (heard, unacknowledged) = (span(outage.last_heard, heard), span(outage.last_alive, alive));
-        let expected =
-            |before: Option<Duration>| before.is_some_and(|at| outage.detected.saturating_sub(at) < QUIET);
+        let expected = |before: Option<Duration>| {
+            before.is_some_and(|at| outage.detected.saturating_sub(at) < self.quiet)
+        };
         let both = (heard.is_some() || !expected(outage.last_heard))
             && (unacknowledged.is_some() || !expected(outage.last_alive));
         if both || now.saturating_sub(repaired) >= SETTLE {
@@ -287,6 +289,7 @@ impl MediaPort {
             gaps: Mutex::default(),
             frames: Mutex::new(Some(sender)),
             dialling: AtomicBool::new(false),
+            quiet: line.timeout + QUIET,
             news: Arc::clone(&line.news),
             wake: Notify::new(),
             answered: Notify::new(),

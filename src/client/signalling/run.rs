@@ -329,5 +329,6 @@ fn refusal(code: &str, detail: Option<&str>) -> ClientError {
         field: None,
         retry_after: None,
         date: None,
+        local: false,
     }))
 }
