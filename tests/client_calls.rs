@@ -51,6 +51,18 @@ pub async fn connect(alice: &Handler, bob: &Handler) -> (Call, Call) {
     (placed, answered)
 }
 
+/// Waits until both have heard so many chunks more.
+pub async fn flows(a: &Call, b: &Call, more: u64) {
+    let received = || (a.stats().media.received, b.stats().media.received);
+    let before = received();
+    soon("speech both ways", async {
+        while received().0 < before.0 + more || received().1 < before.1 + more {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 /// What is heard at both ends, over this way and in this codec.
 async fn both_ways(codecs: &[AudioCodec], byways: bool) {
     let world = World::start().await;
@@ -127,20 +139,25 @@ async fn on_hold_nothing_is_sent_and_after_it_speech_goes_on() {
     let (placed, answered) = connect(&alice, &bob).await;
     let _a = AudioCall::start(&placed, says(CALLER)).unwrap();
     let _b = AudioCall::start(&answered, says(CALLEE)).unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    flows(&placed, &answered, 40).await;
     soon("hold", placed.hold()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // The directives without streams reach both ends.
+    soon("silence", async {
+        while placed.directives().0.audio().is_some() || answered.directives().0.audio().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     assert!(placed.stats().held && !answered.stats().held);
     let before = (placed.stats().media, answered.stats().media);
     tokio::time::sleep(Duration::from_secs(3)).await;
     let during = (placed.stats(), answered.stats());
-    assert_eq!((before.0.sent, before.1.sent), (during.0.media.sent, during.1.media.sent));
+    // At most a frame that was under way.
+    let more = |before: u64, during: u64| during - before;
+    assert!(more(before.0.sent, during.0.media.sent) <= 1 && more(before.1.sent, during.1.media.sent) <= 1);
     assert_eq!(during.0.path, Some(MediaPath::WebTransport), "silence by order is no loss");
     soon("resume", placed.resume()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let after = (placed.stats().media, answered.stats().media);
-    assert!(after.0.received > during.0.media.received + 30, "{after:?}");
-    assert!(after.1.received > during.1.media.received + 30, "{after:?}");
+    flows(&placed, &answered, 30).await;
     assert!(placed.media_gaps().is_empty());
 }
 

@@ -7,7 +7,7 @@ use ript::client::{AudioCall, Call, CallEvent, CallEvents, Handler};
 use ript::protocol::event::{Body, ClientBody, Outcome, Party, Scope, State};
 use serde_json::json;
 
-use crate::client_calls::{device, says};
+use crate::client_calls::{device, flows, says};
 use crate::client_survives::bad_proxy;
 use crate::common::link::{Dice, Link, Weather};
 use crate::common::{World, soon};
@@ -154,26 +154,16 @@ async fn a_call_on_a_trunk_survives_the_crash_of_either_server() {
     );
     let folder = tempfile::tempdir().unwrap();
     let Two { provider, enterprise, .. } = two;
-    let received = || (placed.stats().media.received, answered.stats().media.received);
-    let flows = async |more: u64| {
-        let before = received();
-        soon("speech both ways", async {
-            while received().0 < before.0 + more || received().1 < before.1 + more {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
-    };
-    flows(50).await;
+    flows(&placed, &answered, 50).await;
 
     let (mut settings, store, issuer, passports, address) = provider.crash().await;
     settings.gateway = Some(trunks(folder.path()));
     let _provider = World::on(settings, store, issuer, passports, Some(address)).await;
-    flows(100).await;
+    flows(&placed, &answered, 100).await;
 
     let (settings, store, issuer, passports, address) = enterprise.crash().await;
     let _enterprise = World::on(settings, store, issuer, passports, Some(address)).await;
-    flows(100).await;
+    flows(&placed, &answered, 100).await;
 
     soon("the end", answered.end()).await.unwrap();
     let end = soon("ended", placed.ended()).await;
@@ -217,12 +207,7 @@ async fn behind_a_proxy_that_loses_datagrams_a_trunks_media_takes_byways() {
     let (placed, answered) = across(&alice, &bob).await;
     let _a = AudioCall::start(&placed, says(ript::client::audio::CALLER)).unwrap();
     let _b = AudioCall::start(&answered, says(ript::client::audio::CALLEE)).unwrap();
-    soon("speech both ways", async {
-        while placed.stats().media.received < 100 || answered.stats().media.received < 100 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    flows(&placed, &answered, 100).await;
     soon("hold", placed.hold()).await.unwrap();
     soon("the end", answered.end()).await.unwrap();
     assert_eq!(soon("ended", placed.ended()).await.by, Party::Callee);

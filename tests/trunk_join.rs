@@ -15,7 +15,7 @@ use ript::protocol::event::State;
 use ript::protocol::resource::ROOT;
 use ript::trunk::{self, JoinError, Joins, Own, Trunks};
 
-use crate::client_calls::says;
+use crate::client_calls::{flows, says};
 use crate::common::idp::Provider;
 use crate::common::user::{ALL_SCOPES, token};
 use crate::common::{World, ca, soon};
@@ -120,12 +120,7 @@ async fn talk(from: &Handler, to: &Handler) -> (Call, Call) {
     soon("answered", placed.answered()).await.unwrap();
     let a = AudioCall::start(&placed, says(CALLER)).unwrap();
     let b = AudioCall::start(&answered, says(CALLEE)).unwrap();
-    soon("speech both ways", async {
-        while placed.stats().media.received < 100 || answered.stats().media.received < 100 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    flows(&placed, &answered, 100).await;
     a.finish().await.unwrap();
     b.finish().await.unwrap();
     (placed, answered)
