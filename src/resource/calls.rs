@@ -61,15 +61,25 @@ pub(super) async fn place(
     let request: CallRequest = parse(&bytes)?;
     let key = match headers.get("idempotency-key").map(HeaderValue::to_str) {
         None => None,
-        Some(Ok(key)) if (1..=MAX_KEY).contains(&key.len()) => Some((key, &bytes[..])),
+        Some(Ok(key)) if (1..=MAX_KEY).contains(&key.len()) => Some((key.to_owned(), bytes.clone())),
         Some(_) => {
             return Err(Problem::new(Code::BadRequest, "a key of 1 to 255 visible characters is taken")
                 .field("Idempotency-Key"));
         }
     };
-    let (leg, calls) = app.service.place(&caller.0, &tg, &request, key).await?;
-    let handler =
-        request.handler.as_deref().and_then(|n| app.service.registry.resolve(&caller.user(), Some(&tg), n));
+    let named = request.handler.clone();
+    let placing = {
+        let (service, principal, tg) = (app.service.clone(), caller.0.clone(), tg.clone());
+        async move {
+            let key = key.as_ref().map(|(key, body)| (key.as_str(), &body[..]));
+            service.place(&principal, &tg, &request, key).await
+        }
+    };
+    // A client that goes away in the middle leaves no half of a call: neither here nor at the next server.
+    let placed = tokio::spawn(placing).await;
+    let (leg, calls) = placed
+        .map_err(|error| Problem::new(Code::Internal, format!("the call was not placed: {error}")))??;
+    let handler = named.as_deref().and_then(|n| app.service.registry.resolve(&caller.user(), Some(&tg), n));
     let view = calls.view(leg, handler.as_ref().map(|h| h.key)).await?;
     let uri = format!("{base}{}", call_path(&tg, leg));
     let response = describe_as(&app, &caller.user(), &base, StatusCode::CREATED, view, handler.as_ref())?;
