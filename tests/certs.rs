@@ -35,6 +35,11 @@ async fn world() -> (World, Enroller) {
     (world.await, enroller())
 }
 
+/// So many seconds before.
+fn before(now: ript::protocol::time::Timestamp, seconds: u64) -> ript::protocol::time::Timestamp {
+    ript::protocol::time::Timestamp::from_millis(now.as_millis() - seconds * 1000)
+}
+
 fn number(text: &str) -> Identity {
     Identity::from_number(text).unwrap()
 }
@@ -152,8 +157,15 @@ async fn a_caller_without_proof_rings_nobody() {
         "eyJhbGciOiJFUzI1NiIsInR5cCI6InBhc3Nwb3J0IiwieDV1IjoiaHR0cHM6Ly9jZXJ0LmV4YW1wbGUub3JnL3Bhc3Nwb3J0LmNlciJ9.eyJkZXN0Ijp7InVyaSI6WyJzaXA6YWxpY2VAZXhhbXBsZS5jb20iXX0sImlhdCI6MTQ3MTM3NTQxOCwib3JpZyI6eyJ0biI6IjEyMTU1NTUxMjEyIn19.VLBCIVDCaeK6M4hLJb6SHQvacAQVvoiiEOWQ_iUkqk79UD81fHQ0E1b3_GluIkba7UWYRM47ZbNFdOJquE35cw"
     };
     let seconds = |seconds| Duration::from_secs(seconds);
-    let past = ript::protocol::time::Timestamp::from_millis(now.as_millis() - 62_000);
-    let table: [(&str, Value, &str); 9] = [
+    let past = before(now, 62);
+    // Issued two days ago, for one.
+    let expired = {
+        let then = before(now, 2 * 24 * 3600);
+        let csr = request(&key, &number(ALICE)).unwrap();
+        chain(enroller.enrol(&csr, |_| true, then).unwrap().as_bytes())
+    };
+    let table: [(&str, Value, &str); 10] = [
+        ("an expired certificate", sign(&key, &expired, BOB, now), "passport-chain"),
         ("none", Value::Null, "passport-form"),
         ("no certificate", sign(&key, &[], BOB, now), "passport-signature"),
         ("somebody else's certificate", sign(&stranger, &own, BOB, now), "passport-signature"),
@@ -174,6 +186,18 @@ async fn a_caller_without_proof_rings_nobody() {
     assert_eq!(alice.post("providertgs/test/calls", &good).await.status, 201);
     let again = alice.post("providertgs/test/calls", &good).await;
     assert_eq!(again.json()["code"], "passport-replay");
+    // On another connection, and by another user who may use the number too.
+    for name in ["alice", "eve"] {
+        let other = world.user(name, ALICE).await;
+        let o1 = other.register(name, BOTH).await;
+        let again = json!({"handler": o1, "destination": BOB, "passport": good["passport"]});
+        let again = other.post("providertgs/test/calls", &again).await;
+        assert_eq!(
+            (again.status.as_u16(), again.json()["code"].clone()),
+            (403, json!("passport-replay")),
+            "{name}"
+        );
+    }
     assert_eq!(bob.get("providertgs/test/calls").await.json()["calls"].as_array().unwrap().len(), 1);
 }
 
