@@ -206,7 +206,7 @@ impl Actor {
             gone: false,
         };
         let id = actor.call.id;
-        service.directory.own(id, tokio::spawn(actor.run(commands)).abort_handle());
+        service.directory.owned_by(id, tokio::spawn(actor.run(commands)).abort_handle());
         handle
     }
 

@@ -6,6 +6,7 @@ pub mod audit;
 mod away;
 pub mod calls;
 pub mod consumers;
+mod directory;
 pub mod dtmf;
 pub mod fetch;
 pub mod gateway;
@@ -56,7 +57,7 @@ pub struct Service {
     pub audit: audit::Audit,
     /// How fast each user, and all users of each TG, place calls and enrol.
     pub(crate) rates: rate::Meter,
-    pub(crate) directory: calls::Directory,
+    pub(crate) directory: directory::Directory,
     pub(crate) idempotency: idempotency::Keys,
     pub(crate) replay: std::sync::Mutex<ReplayGuard>,
     pub(crate) store: StoreHandle,
