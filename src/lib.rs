@@ -11,6 +11,7 @@
 //! | L1 | [`call`] [`media`] [`identity`] | pure logic: `now` is an argument, output is returned |
 //! | L2 | [`store`] [`service`] | what runs: tokio, but no HTTP and no QUIC |
 //! | L3 | [`transport`] [`resource`] | the way in: QUIC, HTTP, WebTransport, the resources |
+//! | L4 | [`adapter`] | other APIs in front of the same services: L0 to L2, never L3's insides |
 //! | L5 | [`client`] [`trunk`] [`config`] [`telemetry`] [`cli`] | the edges: the thick client, this server as another's client, the program |
 //!
 //! [`clock`] is the one real clock; L2 and above read it.
@@ -31,6 +32,7 @@
 //! | who may speak for a number | [`identity::certificate`]; how one gets there: [`identity::enrol`] |
 //! | logging in | `client::login` |
 //! | how a call leaves for another server | [`service::gateway`], then [`trunk`] |
+//! | CAMARA's APIs | [`adapter::camara`] |
 //! | how fast, and who did what | [`service::rate`], [`service::audit`] |
 //! | placing a call from a program | [`client`] |
 //!
@@ -56,6 +58,8 @@ pub mod store;
 
 pub mod resource;
 pub mod transport;
+
+pub mod adapter;
 
 pub mod cli;
 pub mod client;

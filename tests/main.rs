@@ -12,6 +12,8 @@ mod audit;
 mod authorization;
 mod bad_input;
 mod calls;
+mod camara_refusals;
+mod camara_registration;
 mod certs;
 mod client_calls;
 mod client_loss;

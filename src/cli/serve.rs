@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dev::{self, Development};
 use super::{CliError, files};
+use crate::adapter::camara;
 use crate::config::{Config, TlsFiles};
 use crate::identity::certificate::pem;
 use crate::service::Service;
@@ -103,7 +104,8 @@ pub async fn start(mut config: Config) -> Result<Running, CliError> {
 
     config.service.gateway = Some(Trunks::start(trunks(&config)?));
     let service = Service::start(config.service, Arc::clone(&store) as Arc<dyn Store>).await?;
-    let router = resource::router(Arc::clone(&service), config.resource);
+    let adapters = camara::router(Arc::clone(&service), config.camara).await?;
+    let router = resource::router_with(Arc::clone(&service), config.resource, adapters);
     let limits = Arc::new(config.transport);
     let stop = CancellationToken::new();
     let mut listeners = JoinSet::new();

@@ -12,6 +12,7 @@ use super::error::{ConfigError, Place};
 use super::section::{Section, resolve};
 use super::tree::Table;
 use super::{Config, DEFAULT_DATA, TlsFiles};
+use crate::adapter::camara::{self, registration};
 use crate::call::Timing;
 use crate::identity::certificate::Anchors;
 use crate::identity::enrol::Enroller;
@@ -70,6 +71,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     let mut audit = top.section("audit")?;
     let audit_numbers = audit.flag("numbers")?.unwrap_or(false);
     audit.finish()?;
+    let registrations = registrations(top.section("camara")?)?;
     let issuers = top.sections("issuer")?;
     let tgs = top.sections("tg")?;
     // Before anything is missed: what is misspelt is not missing.
@@ -120,6 +122,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
             max_chunk: chunk,
             ..resource::Settings::default()
         },
+        camara: camara::Settings { max_body: body, registrations },
         transport: transport::Limits {
             // hyper takes no smaller buffer than 8192 bytes.
             max_header_bytes: limits
@@ -207,6 +210,40 @@ fn fetch(mut section: Section, networks: &str) -> Result<fetch::Settings, Config
     let roots = section.many("ca", "paths of PEM files with certificates: \"ca.pem\"", certificates)?;
     section.finish()?;
     Ok(fetch::Settings { allow: allow.unwrap_or_default(), roots: roots.unwrap_or_default().concat() })
+}
+
+/// A device that registers for less than a second does nothing else.
+const SHORTEST_REGISTRATION: u32 = 1_000;
+
+fn registrations(mut section: Section) -> Result<registration::Limits, ConfigError> {
+    let usual = registration::Limits::default();
+    let (longest_place, usual_place) =
+        (section.place_of("max-registration-ms"), section.place_of("default-registration-ms"));
+    let shortest = section.ms("min-registration-ms", SHORTEST_REGISTRATION)?;
+    let longest = section.ms("max-registration-ms", SHORTEST_REGISTRATION)?;
+    let given = section.ms("default-registration-ms", SHORTEST_REGISTRATION)?;
+    let per_number = section.size("registrations-per-number", 1..=1_000)?;
+    let devices_per_user = section.size("devices-per-user", 1..=1_000)?;
+    section.finish()?;
+    // Where only one bound is said, the other gives way to it.
+    let shortest = shortest.unwrap_or(usual.shortest.min(longest.unwrap_or(usual.shortest)));
+    let longest = longest.unwrap_or(usual.longest.max(shortest));
+    if longest < shortest {
+        let why = "it is below camara.min-registration-ms";
+        return Err(section.bad("max-registration-ms", &longest_place, why));
+    }
+    let bounds = shortest..=longest;
+    if given.is_some_and(|given| !bounds.contains(&given)) {
+        let why = "it is not between camara.min-registration-ms and camara.max-registration-ms";
+        return Err(section.bad("default-registration-ms", &usual_place, why));
+    }
+    Ok(registration::Limits {
+        shortest,
+        longest,
+        usual: given.unwrap_or(usual.usual.clamp(shortest, longest)),
+        per_number: per_number.unwrap_or(usual.per_number),
+        devices_per_user: devices_per_user.unwrap_or(usual.devices_per_user),
+    })
 }
 
 fn issuer(

@@ -22,6 +22,7 @@ mod tree;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::adapter::camara;
 use crate::identity::devca::LIFETIME;
 use crate::protocol::number::Destinations;
 use crate::service::{self, TgSettings};
@@ -55,6 +56,8 @@ pub struct Config {
     pub service: service::Settings,
     /// For the resources.
     pub resource: resource::Settings,
+    /// For CAMARA's APIs.
+    pub camara: camara::Settings,
     /// For the transports.
     pub transport: transport::Limits,
     /// Request streams that a peer may have open at once on one connection.

@@ -102,6 +102,12 @@ calls-per-second = 18
 
 [audit]
 numbers = true
+[camara]
+min-registration-ms = 1001
+max-registration-ms = 1003
+default-registration-ms = 1002
+registrations-per-number = 21
+devices-per-user = 22
 "#;
 
 #[test]
@@ -153,6 +159,11 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!((transport.max_header_bytes, transport.max_stream_body), (9000, 3000));
     assert_eq!((transport.max_connections, transport.max_sessions), (13, 14));
     assert_eq!(config.requests_per_connection, 15);
+    let registrations = config.camara.registrations;
+    let times = [registrations.shortest, registrations.usual, registrations.longest];
+    assert_eq!(times, [ms(1001), ms(1002), ms(1003)]);
+    assert_eq!((registrations.per_number, registrations.devices_per_user), (21, 22));
+    assert_eq!(config.camara.max_body, 2000);
 }
 
 #[test]
@@ -317,6 +328,9 @@ fn a_value_that_is_no_good_is_named_with_what_is_right() {
         ("[[passport.signer]]\nkeys = 'keys.json'", "passport.signer.numbers is missing"),
         ("[[passport.signer]]\nkeys='keys.json'\nnumbers='1408*'", "passport.signer.numbers: \"1408*\""),
         ("[timing]\nclaim-ms = 0", "timing.claim-ms: 0 is out of bounds; right is a whole number from 1"),
+        ("[camara]\nmin-registration-ms = 2000\nmax-registration-ms = 1999", "it is below camara.min-"),
+        ("[camara]\ndefault-registration-ms = 59999", "camara.default-registration-ms: it is not between"),
+        ("[camara]\ndevices-per-user = 0", "camara.devices-per-user: 0 is out of bounds"),
         ("[limits]\ncalls = -1", "limits.calls: -1 is out of bounds"),
         ("[limits]\nheader-bytes = 8191", "limits.header-bytes: 8191 is out of bounds"),
         ("[limits]\ncalls = 99999999999", "limits.calls: 99999999999 is out of bounds"),

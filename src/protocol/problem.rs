@@ -169,6 +169,27 @@ impl Problem {
         self
     }
 
+    /// A token that lacks a scope.
+    pub fn lacks_scope(scope: &'static str) -> Self {
+        let problem = Self::new(Code::Scope, format!("the token lacks the scope `{scope}`"));
+        Self { scope: Some(scope), ..problem }
+    }
+
+    /// `WWW-Authenticate` (RFC 6750 §3). Without a token the challenge names no error.
+    pub fn challenge(&self) -> Option<String> {
+        let error = match (self.code, &self.field) {
+            (Code::Unauthorized, None) => return Some("Bearer realm=\"ript\"".to_owned()),
+            (Code::Unauthorized, Some(_)) => "invalid_token",
+            (Code::Scope, _) => "insufficient_scope",
+            _ => return None,
+        };
+        // RFC 6750 §3: printable, no quotes, no backslashes.
+        let plain = |c: &char| matches!(*c, ' '..='~') && !matches!(*c, '"' | '\\');
+        let description: String = self.detail.chars().filter(plain).collect();
+        let scope = self.scope.map(|scope| format!(r#", scope="{scope}""#)).unwrap_or_default();
+        Some(format!(r#"Bearer realm="ript", error="{error}", error_description="{description}"{scope}"#))
+    }
+
     /// As it stands on the wire.
     pub fn body(&self) -> ProblemBody {
         ProblemBody {

@@ -26,30 +26,8 @@ impl FromRequestParts<App> for Caller {
 }
 
 pub(crate) async fn principal(parts: &Parts, app: &App) -> Result<Principal, Problem> {
-    let missing = || {
-        Problem::new(Code::Unauthorized, "send `Authorization: Bearer` with a token of a configured issuer")
-    };
-    let value = parts.headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
-    let text = value.to_str().map_err(|_| missing())?;
-    // RFC 9110 §11.1: the scheme is compared without case.
-    let token =
-        text.split_at_checked(7).filter(|(s, _)| s.eq_ignore_ascii_case("bearer ")).ok_or_else(missing)?;
-    let token = token.1.trim();
-    // A token that this server gave another server is no issuer's.
-    if let Some(peer) = app.service.settings.gateway.as_ref().and_then(|gateway| gateway.holder(token)) {
-        return Ok(peer);
-    }
-    match app.service.tokens.verify(token).await {
-        Ok(principal) => {
-            app.service.audit.login(&principal);
-            Ok(principal)
-        }
-        Err(error) => {
-            let problem = error.into();
-            app.service.audit.token_refused(&problem);
-            Err(problem)
-        }
-    }
+    let authorization = parts.headers.get(header::AUTHORIZATION);
+    app.service.holder(authorization.and_then(|value| value.to_str().ok())).await
 }
 
 impl Caller {
@@ -60,12 +38,7 @@ impl Caller {
 
     /// Demands a scope.
     pub(crate) fn scope(&self, scope: &'static str) -> Result<(), Problem> {
-        if self.0.has_scope(scope) {
-            Ok(())
-        } else {
-            let problem = Problem::new(Code::Scope, format!("the token lacks the scope `{scope}`"));
-            Err(Problem { scope: Some(scope), ..problem })
-        }
+        if self.0.has_scope(scope) { Ok(()) } else { Err(Problem::lacks_scope(scope)) }
     }
 
     /// The TG of a path, if the token may use it. Others' TGs are as if they were not there.

@@ -66,6 +66,13 @@ pub(crate) struct App {
 
 /// All resources.
 pub fn router(service: Arc<Service>, settings: Settings) -> Router {
+    router_with(service, settings, Router::new())
+}
+
+/// All resources, and beside them an adapter's routes: CORS, early data and `Date` are theirs too. What is refused
+/// before a route is reached comes to theirs as a [`Problem`](crate::protocol::problem::Problem) among the request's
+/// extensions, to be told in their own words.
+pub fn router_with(service: Arc<Service>, settings: Settings, adapters: Router) -> Router {
     let app = App { service, settings: Arc::new(settings), byways: Arc::default() };
     let registrations = || get(consumers::list).post(consumers::register).put(consumers::register);
     let on_tg = || get(consumers::list_of_tg).post(consumers::register_on_tg).put(consumers::register_on_tg);
@@ -103,6 +110,8 @@ pub fn router(service: Arc<Service>, settings: Settings) -> Router {
         .route("/.well-known/oauth-protected-resource", get(oauth::resource))
         .fallback(reply::not_found)
         .method_not_allowed_fallback(reply::method_not_allowed)
-        .layer(axum::middleware::from_fn_with_state(app.clone(), outer::wrap))
-        .with_state(app)
+        .layer(axum::middleware::from_fn(outer::refuse))
+        .with_state(app.clone())
+        .merge(adapters)
+        .layer(axum::middleware::from_fn_with_state(app, outer::wrap))
 }

@@ -22,12 +22,15 @@ const HTTP_DATE: &[BorrowedFormatItem<'static>] =
 pub(super) async fn wrap(State(app): State<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Ok(Base(base)) = Base::from_request_parts(&mut parts, &app).await;
-    let request = Request::from_parts(parts, body);
+    let mut request = Request::from_parts(parts, body);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match before(&app, &request) {
         Ok(None) => next.run(request).await,
         Ok(Some(response)) => response,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            request.extensions_mut().insert(problem);
+            next.run(request).await
+        }
     };
     let headers = response.headers_mut();
     // wire §2: every 401 and 403 carries `Date`; HTTP/3 has no layer below that would add it.
@@ -43,6 +46,14 @@ pub(super) async fn wrap(State(app): State<App>, request: Request, next: Next) -
         allow(headers, origin);
     }
     response
+}
+
+/// Answers what is refused before its route is reached.
+pub(super) async fn refuse(mut request: Request, next: Next) -> Response {
+    match request.extensions_mut().remove::<Problem>() {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    }
 }
 
 /// RFC 9728 §5.1: a challenge says where to read what this server asks of tokens.
@@ -81,8 +92,7 @@ fn before(app: &App, request: &Request) -> Result<Option<Response>, Problem> {
         let set =
             |headers: &mut HeaderMap, name, value| headers.insert(name, HeaderValue::from_static(value));
         set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE");
-        let names =
-            "authorization, content-type, if-match, idempotency-key, last-event-id, accept, incremental";
+        let names = "authorization, content-type, if-match, idempotency-key, last-event-id, accept, incremental, x-correlator";
         set(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, names);
         set(headers, header::ACCESS_CONTROL_MAX_AGE, "600");
         return Ok(Some(response));
@@ -113,7 +123,7 @@ fn own(request: &Request, origin: &HeaderValue) -> bool {
 fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    let exposed = "Location, ETag, Date, Retry-After, WWW-Authenticate";
+    let exposed = "Location, ETag, Date, Retry-After, WWW-Authenticate, x-correlator";
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }

@@ -21,29 +21,12 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if let Some(challenge) = challenge(&self) {
+        if let Some(challenge) = self.challenge().and_then(|text| HeaderValue::from_str(&text).ok()) {
+            // `outer` adds where our metadata are.
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }
-}
-
-/// RFC 6750 §3. Without a token the challenge names no error; `outer` adds where our metadata are.
-fn challenge(problem: &Problem) -> Option<HeaderValue> {
-    let error = match (problem.code, &problem.field) {
-        (Code::Unauthorized, None) => return Some(HeaderValue::from_static("Bearer realm=\"ript\"")),
-        (Code::Unauthorized, Some(_)) => "invalid_token",
-        (Code::Scope, _) => "insufficient_scope",
-        _ => return None,
-    };
-    // RFC 6750 §3: printable, no quotes, no backslashes.
-    let plain = |c: &char| matches!(*c, ' '..='~') && !matches!(*c, '"' | '\\');
-    let description: String = problem.detail.chars().filter(plain).collect();
-    let mut value = format!(r#"Bearer realm="ript", error="{error}", error_description="{description}""#);
-    if let Some(scope) = problem.scope {
-        value.push_str(&format!(r#", scope="{scope}""#));
-    }
-    HeaderValue::from_str(&value).ok()
 }
 
 /// A JSON document.

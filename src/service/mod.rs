@@ -4,6 +4,7 @@
 pub mod actor;
 pub mod audit;
 mod away;
+mod bearer;
 pub mod calls;
 pub mod consumers;
 mod directory;

@@ -1,6 +1,6 @@
 //! L2: what survives a restart.
 //!
-//! [`Store`] is all that the layers above know: three tables, read whole at the start, and batches that are
+//! [`Store`] is all that the layers above know: a few tables, read whole at the start, and batches that are
 //! applied whole or not at all. [`embedded`] keeps them in a file for one node, [`memory`] for tests. The limits
 //! below are those of a replicated store (etcd: 128 operations and 1.5 MiB a transaction), so that what works on
 //! one node works on a cluster.
@@ -29,11 +29,13 @@ pub enum Table {
     Calls,
     /// What the server itself must remember.
     Meta,
+    /// CAMARA's device registrations.
+    Registrations,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 3] = [Self::Handlers, Self::Calls, Self::Meta];
+    pub const ALL: [Self; 4] = [Self::Handlers, Self::Calls, Self::Meta, Self::Registrations];
 
     /// The table's name on disk.
     pub fn name(self) -> &'static str {
@@ -41,6 +43,7 @@ impl Table {
             Self::Handlers => "handlers",
             Self::Calls => "calls",
             Self::Meta => "meta",
+            Self::Registrations => "registrations",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The loopback world: a server in this process on real sockets, users with tokens, and a plain client that
 //! speaks the wire without `ript::client`.
 
+pub mod camara;
 pub mod h1h2;
 pub mod idp;
 pub mod link;
@@ -46,6 +47,14 @@ pub struct World {
     pub settings: Settings,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     folder: tempfile::TempDir,
+}
+
+/// How a world's resources, transports and adapters are served.
+#[derive(Default)]
+struct Served {
+    resources: resource::Settings,
+    limits: Limits,
+    camara: ript::adapter::camara::Settings,
 }
 
 pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
@@ -97,12 +106,21 @@ impl World {
         Self::with(|_| {}).await
     }
 
+    /// A world whose CAMARA APIs are served in another way.
+    pub async fn with_camara(camara: ript::adapter::camara::Settings) -> Self {
+        let (issuer, passports) = keys();
+        let settings = settings(&issuer, &passports);
+        let served = Served { camara, ..Served::default() };
+        Self::whole(settings, served, Arc::new(MemoryStore::new()), issuer, passports, None).await
+    }
+
     /// A world whose resources are served in another way, with other limits of the transport.
     pub async fn serving(resources: resource::Settings, limits: Limits) -> Self {
         let (issuer, passports) = keys();
         let settings = settings(&issuer, &passports);
         let store = Arc::new(MemoryStore::new());
-        Self::whole(settings, resources, limits, store, issuer, passports, None).await
+        let served = Served { resources, limits, ..Served::default() };
+        Self::whole(settings, served, store, issuer, passports, None).await
     }
 
     /// A world whose settings were changed first.
@@ -121,19 +139,18 @@ impl World {
         passports: SigningKey,
         address: Option<SocketAddr>,
     ) -> Self {
-        let (resources, limits) = (resource::Settings::default(), Limits::default());
-        Self::whole(settings, resources, limits, store, issuer, passports, address).await
+        Self::whole(settings, Served::default(), store, issuer, passports, address).await
     }
 
     async fn whole(
         settings: Settings,
-        resources: resource::Settings,
-        limits: Limits,
+        served: Served,
         store: Arc<dyn Store>,
         issuer: SigningKey,
         passports: SigningKey,
         address: Option<SocketAddr>,
     ) -> Self {
+        let Served { resources, limits, camara } = served;
         let folder = tempfile::tempdir().expect("a folder");
         let ca = ca();
         let server = ca.issue_server(&[], ript::clock::now()).expect("a certificate");
@@ -149,10 +166,9 @@ impl World {
         )
         .expect("keys");
         let service = Service::start(settings.clone(), store.clone()).await.expect("services");
-        let router = resource::router(
-            service.clone(),
-            resource::Settings { origins: vec!["https://app.example".into()], ..resources },
-        );
+        let adapters = ript::adapter::camara::router(service.clone(), camara).await.expect("CAMARA's APIs");
+        let resources = resource::Settings { origins: vec!["https://app.example".into()], ..resources };
+        let router = resource::router_with(service.clone(), resources, adapters);
         let limits = Arc::new(limits);
         let shutdown = CancellationToken::new();
         let listener =

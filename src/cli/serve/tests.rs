@@ -9,7 +9,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::super::token;
 use super::*;
+use crate::identity::token::Claims;
 use crate::transport::client::H3Client;
 use crate::transport::quic;
 
@@ -72,6 +74,38 @@ async fn a_restart_finds_its_keys_and_a_second_server_is_refused() {
     drop(running);
     std::fs::write(dir.path().join("reset-key"), "short").unwrap();
     assert!(matches!(reset_key(&dir.path().join("reset-key")), Err(CliError::ResetKey(_))));
+}
+
+#[tokio::test]
+async fn a_device_that_camara_registered_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let sessions = "https://localhost/webrtc-registration/v0.3/sessions";
+    let device = "123e4567-e89b-42d3-a456-426614174000";
+    let mut found = Vec::new();
+    for round in 0..2 {
+        let running = soon(start(config(dir.path()))).await.unwrap();
+        let scopes = ["read", "create"].map(|right| format!("webrtc-registration:sessions:{right}")).to_vec();
+        let claims = Claims { scopes, ..token::claims("alice", &["+14085551000"]) };
+        let token = token::mint(dir.path(), &claims, clock::now()).unwrap();
+        let address = running.addresses()[0];
+        let roots = tls::roots(running.ca()).unwrap();
+        let endpoint = quic::client_endpoint(tls::quic_client(roots).unwrap(), address).unwrap();
+        let client = soon(H3Client::connect(&endpoint, address, "localhost", Arc::default())).await.unwrap();
+        let ask = async |request: http::request::Builder, body: String| {
+            let request = request.header("authorization", format!("Bearer {token}"));
+            let response = soon(client.request(request.body(Body::from(body)).unwrap())).await.unwrap();
+            let status = response.status().as_u16();
+            (status, axum::body::to_bytes(response.into_body(), 10_000).await.unwrap())
+        };
+        if round == 0 {
+            let (status, _) = ask(Request::post(sessions), format!(r#"{{"deviceId":"{device}"}}"#)).await;
+            assert_eq!(status, 201);
+        }
+        let (_, list) = ask(Request::get(format!("{sessions}?deviceId={device}")), String::new()).await;
+        found.push(list);
+        soon(running.shutdown()).await.unwrap();
+    }
+    assert!(found[0].len() > 2 && found[0] == found[1], "{found:?}");
 }
 
 #[tokio::test]

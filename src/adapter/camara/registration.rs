@@ -1,0 +1,396 @@
+//! What is registered: pure state in virtual time, and beside it the store that outlives the process.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::phone::PhoneNumber;
+use crate::identity::principal::UserId;
+use crate::protocol::time::Timestamp;
+use crate::service::{StoreHandle, lock};
+use crate::store::{MAX_BATCH_WRITES, StoreError, Table, Write};
+
+/// webrtc-registration.yaml, getRegistrationsByDeviceId: the longest list of a device's registrations.
+const PER_DEVICE: usize = 10;
+/// Registrations altogether: what memory is for.
+const ALL: usize = 1_000_000;
+
+/// How long registrations live, and how many there may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The shortest life that may be asked for.
+    pub shortest: Duration,
+    /// The longest; who asks for more gets this.
+    pub longest: Duration,
+    /// Where nothing is asked for.
+    pub usual: Duration,
+    /// Active registrations of one phone number.
+    pub per_number: usize,
+    /// Devices of one user with active registrations.
+    pub devices_per_user: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            shortest: Duration::from_secs(60),
+            longest: Duration::from_secs(24 * 3600),
+            // webrtc-registration.yaml, updateRegistrationById: "TTL_cfg, e.g. 3600 s".
+            usual: Duration::from_secs(3600),
+            per_number: 10,
+            devices_per_user: 10,
+        }
+    }
+}
+
+/// A device's registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Registration {
+    /// The server's name for it.
+    pub(super) id: Uuid,
+    /// Whose it is.
+    pub(super) user: UserId,
+    /// The device's own name.
+    pub(super) device: Uuid,
+    /// The number that the device is registered for.
+    pub(super) number: PhoneNumber,
+    /// When it ends.
+    pub(super) expires: Timestamp,
+}
+
+/// What a device asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) user: UserId,
+    pub(super) device: Uuid,
+    pub(super) number: PhoneNumber,
+    pub(super) expires: Option<Timestamp>,
+}
+
+/// Why a registration is not made, kept or found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    /// It would end too soon.
+    #[error("registrationExpireTime: {least} is the earliest possible now; leave it out for the usual time")]
+    TooSoon {
+        /// The earliest end.
+        least: Timestamp,
+    },
+    /// The device is registered for that number.
+    #[error(
+        "an active registration exists for this deviceId and the phoneNumber of the access token; \
+         GET /sessions?deviceId=… finds it: refresh it by PUT, or DELETE it first"
+    )]
+    AlreadyExists,
+    /// The number has as many as it may.
+    #[error("a phone number has at most {0} active registrations; DELETE one that is no longer used")]
+    PerNumber(usize),
+    /// The device has as many as a list may hold.
+    #[error("a user has at most {0} active registrations on one device; DELETE one that is no longer used")]
+    PerDevice(usize),
+    /// The user has as many devices as may be.
+    #[error("a user has at most {0} devices with active registrations; DELETE those of one no longer used")]
+    Devices(usize),
+    /// There is none, or it has ended, or it belongs to another user.
+    #[error("registrationId: there is no such active registration; POST /sessions makes one")]
+    NotFound,
+    /// There is no room for more.
+    #[error("the server has as many registrations as it can hold; try again later")]
+    Full,
+    /// The store takes no changes now.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The active registrations. Each method first lets go of what has ended.
+#[derive(Debug)]
+struct Book {
+    limits: Limits,
+    all: HashMap<Uuid, Registration>,
+    /// The registration of each (phoneNumber, deviceId).
+    pairs: BTreeMap<(PhoneNumber, Uuid), Uuid>,
+    /// (user, deviceId, registration).
+    owners: BTreeSet<(UserId, Uuid, Uuid)>,
+    ends: BTreeSet<(Timestamp, Uuid)>,
+    /// Ended, and still in the store.
+    gone: Vec<Uuid>,
+}
+
+impl Book {
+    fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            all: HashMap::new(),
+            pairs: BTreeMap::new(),
+            owners: BTreeSet::new(),
+            ends: BTreeSet::new(),
+            gone: Vec::new(),
+        }
+    }
+
+    fn create(&mut self, now: Timestamp, wanted: Wanted, id: Uuid) -> Result<Registration, Refusal> {
+        self.expire(now);
+        let Wanted { user, device, number, expires } = wanted;
+        let expires = self.end(now, expires)?;
+        if self.pairs.contains_key(&(number.clone(), device)) {
+            return Err(Refusal::AlreadyExists);
+        }
+        let Limits { per_number, devices_per_user, .. } = self.limits;
+        let of_number = (number.clone(), Uuid::nil())..=(number.clone(), Uuid::max());
+        if self.pairs.range(of_number).count() >= per_number {
+            return Err(Refusal::PerNumber(per_number));
+        }
+        let on_device = self.on_device(&user, device).count();
+        if on_device >= PER_DEVICE {
+            return Err(Refusal::PerDevice(PER_DEVICE));
+        }
+        if on_device == 0 && self.devices(&user) >= devices_per_user {
+            return Err(Refusal::Devices(devices_per_user));
+        }
+        if self.all.len() >= ALL {
+            return Err(Refusal::Full);
+        }
+        let made = Registration { id, user, device, number, expires };
+        self.insert(made.clone());
+        Ok(made)
+    }
+
+    fn get(&mut self, now: Timestamp, user: &UserId, id: Uuid) -> Result<Registration, Refusal> {
+        self.expire(now);
+        self.all.get(&id).filter(|one| one.user == *user).cloned().ok_or(Refusal::NotFound)
+    }
+
+    fn list(&mut self, now: Timestamp, user: &UserId, device: Uuid) -> Vec<Registration> {
+        self.expire(now);
+        let mut found: Vec<_> =
+            self.on_device(user, device).filter_map(|id| self.all.get(&id)).cloned().collect();
+        found.sort_by(|a, b| a.number.cmp(&b.number));
+        found
+    }
+
+    /// Before and after.
+    fn refresh(
+        &mut self,
+        now: Timestamp,
+        user: &UserId,
+        id: Uuid,
+        expires: Option<Timestamp>,
+    ) -> Result<(Registration, Registration), Refusal> {
+        let before = self.get(now, user, id)?;
+        let after = Registration { expires: self.end(now, expires)?, ..before.clone() };
+        self.insert(after.clone());
+        Ok((before, after))
+    }
+
+    fn remove(&mut self, now: Timestamp, user: &UserId, id: Uuid) -> Result<Registration, Refusal> {
+        self.get(now, user, id)?;
+        self.forget(id).ok_or(Refusal::NotFound)
+    }
+
+    /// When a registration ends that is asked for now.
+    fn end(&self, now: Timestamp, asked: Option<Timestamp>) -> Result<Timestamp, Refusal> {
+        let Limits { shortest, longest, usual, .. } = self.limits;
+        // webrtc-registration.yaml, updateRegistrationById: newExpire = t_req + TTL_cfg, not from t_prev.
+        let Some(asked) = asked else { return Ok(now + usual) };
+        let least = now + shortest;
+        if asked < least {
+            return Err(Refusal::TooSoon { least });
+        }
+        Ok(asked.min(now + longest))
+    }
+
+    fn on_device(&self, user: &UserId, device: Uuid) -> impl Iterator<Item = Uuid> {
+        let range = (user.clone(), device, Uuid::nil())..=(user.clone(), device, Uuid::max());
+        self.owners.range(range).map(|(_, _, id)| *id)
+    }
+
+    fn devices(&self, user: &UserId) -> usize {
+        let range = (user.clone(), Uuid::nil(), Uuid::nil())..=(user.clone(), Uuid::max(), Uuid::max());
+        let mut devices: Vec<Uuid> = self.owners.range(range).map(|(_, device, _)| *device).collect();
+        devices.dedup();
+        devices.len()
+    }
+
+    /// Adds one, or puts it in the place of its earlier self.
+    fn insert(&mut self, one: Registration) {
+        self.forget(one.id);
+        self.pairs.insert((one.number.clone(), one.device), one.id);
+        self.owners.insert((one.user.clone(), one.device, one.id));
+        self.ends.insert((one.expires, one.id));
+        self.all.insert(one.id, one);
+    }
+
+    fn forget(&mut self, id: Uuid) -> Option<Registration> {
+        let one = self.all.remove(&id)?;
+        self.pairs.remove(&(one.number.clone(), one.device));
+        self.owners.remove(&(one.user.clone(), one.device, id));
+        self.ends.remove(&(one.expires, id));
+        Some(one)
+    }
+
+    fn expire(&mut self, now: Timestamp) {
+        while let Some(&(end, id)) = self.ends.first().filter(|(end, _)| *end <= now) {
+            self.forget(id);
+            self.ends.remove(&(end, id));
+            self.gone.push(id);
+        }
+    }
+
+    /// Takes one from the store. Where a deletion was not written, a pair may be there twice: the one that ends last stays.
+    fn restore(&mut self, now: Timestamp, one: Registration) {
+        let pair = (one.number.clone(), one.device);
+        let rival =
+            self.pairs.get(&pair).and_then(|id| self.all.get(id)).map(|rival| (rival.expires, rival.id));
+        match rival {
+            _ if one.expires <= now => self.gone.push(one.id),
+            Some((expires, _)) if expires >= one.expires => self.gone.push(one.id),
+            rival => {
+                if let Some((_, id)) = rival {
+                    self.forget(id);
+                    self.gone.push(id);
+                }
+                self.insert(one);
+            }
+        }
+    }
+
+    /// Takes back a change that was not written, unless another change came after it.
+    fn take_back(&mut self, from: &Registration, to: Option<Registration>) {
+        if self.all.get(&from.id) == Some(from) {
+            self.forget(from.id);
+            to.into_iter().for_each(|to| self.insert(to));
+        }
+    }
+
+    /// Brings back what could not be deleted, for its owner to ask again; not if another has taken its place.
+    fn bring_back(&mut self, one: Registration) {
+        if self.pairs.contains_key(&(one.number.clone(), one.device)) {
+            self.gone.push(one.id);
+        } else {
+            self.insert(one);
+        }
+    }
+}
+
+/// All registrations, in memory and in the store.
+#[derive(Debug)]
+pub(super) struct Registrations {
+    store: StoreHandle,
+    /// Writes are handed to the store while this is held, so that both see changes in one order.
+    book: Mutex<Book>,
+}
+
+impl Registrations {
+    /// Reads what the store holds; what has ended is deleted there.
+    pub(super) async fn load(store: StoreHandle, limits: Limits, now: Timestamp) -> Result<Self, StoreError> {
+        let mut book = Book::new(limits);
+        for (key, value) in store.0.load(Table::Registrations).await? {
+            match serde_json::from_slice::<Registration>(&value) {
+                Ok(registration) => book.restore(now, registration),
+                Err(error) => {
+                    tracing::error!(key, %error, "a stored registration can't be read; it is left out")
+                }
+            }
+        }
+        while !book.gone.is_empty() {
+            store.0.write(deletions(&mut book)).await?;
+        }
+        Ok(Self { store, book: Mutex::new(book) })
+    }
+
+    pub(super) async fn create(&self, now: Timestamp, wanted: Wanted) -> Result<Registration, Refusal> {
+        let (made, written) = {
+            let mut book = lock(&self.book);
+            let made = book.create(now, wanted, Uuid::new_v4())?;
+            (made.clone(), self.put(&mut book, &made))
+        };
+        if let Err(error) = written.await {
+            let mut book = lock(&self.book);
+            book.take_back(&made, None);
+            // The store may have it all the same.
+            book.gone.push(made.id);
+            return Err(error.into());
+        }
+        Ok(made)
+    }
+
+    pub(super) fn get(&self, now: Timestamp, user: &UserId, id: Uuid) -> Result<Registration, Refusal> {
+        let mut book = lock(&self.book);
+        let found = book.get(now, user, id);
+        self.tidy(&mut book);
+        found
+    }
+
+    /// A user's registrations on a device, whatever their numbers.
+    pub(super) fn list(&self, now: Timestamp, user: &UserId, device: Uuid) -> Vec<Registration> {
+        let mut book = lock(&self.book);
+        let found = book.list(now, user, device);
+        self.tidy(&mut book);
+        found
+    }
+
+    pub(super) async fn refresh(
+        &self,
+        now: Timestamp,
+        user: &UserId,
+        id: Uuid,
+        expires: Option<Timestamp>,
+    ) -> Result<Registration, Refusal> {
+        let (before, after, written) = {
+            let mut book = lock(&self.book);
+            let (before, after) = book.refresh(now, user, id, expires)?;
+            let written = self.put(&mut book, &after);
+            (before, after, written)
+        };
+        if let Err(error) = written.await {
+            lock(&self.book).take_back(&after, Some(before));
+            return Err(error.into());
+        }
+        Ok(after)
+    }
+
+    pub(super) async fn remove(&self, now: Timestamp, user: &UserId, id: Uuid) -> Result<(), Refusal> {
+        let (removed, written) = {
+            let mut book = lock(&self.book);
+            let removed = book.remove(now, user, id)?;
+            book.gone.push(removed.id);
+            (removed, self.store.0.write(deletions(&mut book)))
+        };
+        if let Err(error) = written.await {
+            lock(&self.book).bring_back(removed);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    fn put(&self, book: &mut Book, one: &Registration) -> BoxFuture<'static, Result<(), StoreError>> {
+        let value = match serde_json::to_vec(one) {
+            Ok(value) => value,
+            Err(error) => return ready(Err(StoreError::Unavailable(error.to_string()))).boxed(),
+        };
+        let mut batch = deletions(book);
+        batch.push(Write::put(Table::Registrations, one.id.to_string(), value));
+        self.store.0.write(batch)
+    }
+
+    /// Deletes some of what has ended, without waiting for it. What a failing store keeps goes at the next start.
+    fn tidy(&self, book: &mut Book) {
+        if !book.gone.is_empty() {
+            drop(self.store.0.write(deletions(book)));
+        }
+    }
+}
+
+/// As many as leave room for one more change in the batch; the newest first.
+fn deletions(book: &mut Book) -> Vec<Write> {
+    let from = book.gone.len().saturating_sub(MAX_BATCH_WRITES - 1);
+    let ids = book.gone.drain(from..);
+    ids.map(|id| Write::delete(Table::Registrations, id.to_string())).collect()
+}
