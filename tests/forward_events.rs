@@ -1,7 +1,5 @@
 //! `PUT {call}/events`: what a device says, finite and open-ended.
 
-use std::time::{Duration, Instant};
-
 use bytes::BytesMut;
 use http::HeaderValue;
 use ript::protocol::chunk::{MediaHeader, encode, put_frame};
@@ -156,7 +154,6 @@ async fn what_an_open_put_carries_is_acknowledged_to_its_device_only() {
         (&HeaderValue::from_static("no-store"), &HeaderValue::from_static("no"))
     );
     put.raw("[\n").await;
-    let started = Instant::now();
     put.say(&json!({"event": "ping", "seq": 11, "nonce": "n"})).await;
     for stream in [&mut mine, &mut again] {
         let pong = stream.next().await.unwrap();
@@ -168,7 +165,6 @@ async fn what_an_open_put_carries_is_acknowledged_to_its_device_only() {
         );
         assert_eq!((&taken["direction"], &taken["call"]), (&json!("s2c"), &json!(call)));
     }
-    assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
     // Refusals, each with the number that it leaves free.
     for (event, code) in [
         (json!({"event": "resume", "seq": 12}), "illegal-event"),

@@ -130,28 +130,10 @@ fn anything_else_is_not_taken_for_the_speech() {
     }
 }
 
-/// The times are printed to be read; the bounds are wide, as other tests run beside this one.
 #[test]
-fn the_work_fits_in_real_time() {
+fn speech_is_like_itself() {
     let input = [speech(CALLER), speech(CALLEE)[..40_000].to_vec()].concat();
-    let begin = crate::clock::instant();
     assert!(correlate(&input, &input, SAMPLE_RATE).score > 0.99);
-    let took = begin.elapsed();
-    println!("correlating {:.1} s: {took:?}", input.len() as f64 / 48_000.0);
-    assert!(took.as_secs() < 5);
-    let count = frames(&input).count() as u32;
-    for codec in AudioCodec::ALL {
-        let mut encoder = Encoder::new(codec, EncoderConfig::default()).unwrap();
-        let begin = crate::clock::instant();
-        let payloads: Vec<_> = frames(&input).map(|frame| encoder.encode(&frame).unwrap()).collect();
-        let encoding = begin.elapsed() / count;
-        let mut decoder = Decoder::new(codec).unwrap();
-        let begin = crate::clock::instant();
-        payloads.iter().for_each(|payload| drop(decoder.decode(payload)));
-        let decoding = begin.elapsed() / count;
-        println!("{} a frame: encode {encoding:?}, decode {decoding:?}", codec.name());
-        assert!((encoding + decoding).as_millis() < 20);
-    }
 }
 
 #[test]
