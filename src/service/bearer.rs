@@ -17,6 +17,7 @@ impl Service {
         let token = scheme.ok_or_else(missing)?.1.trim();
         // A token that this server gave another server is no issuer's.
         if let Some(peer) = self.settings.gateway.as_ref().and_then(|gateway| gateway.holder(token)) {
+            self.audit.login(&peer);
             return Ok(peer);
         }
         match self.tokens.verify(token).await {

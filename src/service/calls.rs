@@ -8,7 +8,6 @@ use super::actor::{Actor, CallHandle, record, routed};
 use super::away::{Found, Leaving};
 use super::gateway::Departure;
 use super::idempotency::Used;
-use super::rate::Rate;
 use super::registry::Handler;
 use super::{Service, lock};
 use crate::call::{Call, Caller, NewLeg, Purpose, Tapped};
@@ -142,22 +141,8 @@ impl Service {
             )
             .field("destination"));
         }
-        if let Some(most) = self.settings.tg(tg.as_str()).and_then(|tg| tg.calls)
-            && self.directory.placed(tg) >= most
-        {
-            let why = format!("this TG carries at most {most} calls at once; try again when one has ended");
-            return Err(Problem::new(Code::TooMany, why));
-        }
-        let (mine, all) = self.directory.counts(&user);
-        if mine >= self.settings.calls_per_user {
-            return Err(Problem::new(
-                Code::TooMany,
-                format!("a user has at most {} calls at once", self.settings.calls_per_user),
-            ));
-        }
-        if all / 2 >= self.settings.calls {
-            return Err(Problem::new(Code::Overloaded, "the server has as many calls as it takes"));
-        }
+        // Held until the call is in the directory.
+        let _seats = self.seats(&user, tg)?;
         let found = self.find(&to, &user)?;
         if let (Some(handler), Found::Here(callee)) = (&handler, &found) {
             let fits = |t: &Tapped| common_media(&handler.advertisement, &t.device.advertisement);
@@ -228,33 +213,6 @@ impl Service {
         }
         let away = away.map(|(away, line)| (away, Some(line)));
         Ok((id, Actor::start(self, call, used, Some(replay), away)))
-    }
-
-    /// Refuses who places calls too fast, alone or with all others of the TG.
-    fn pace(&self, user: &str, tg: &TgId) -> Result<(), Problem> {
-        let of_tg = self.settings.tg(tg.as_str()).and_then(|tg| tg.call_rate);
-        for (name, rate, whose) in [
-            (format!("user {user}"), self.settings.call_rate, "a user places"),
-            (format!("tg {tg}"), of_tg, "the users of this TG place"),
-        ] {
-            let Some(rate) = rate else { continue };
-            self.take(&name, rate, |per_second| format!("{whose} at most {per_second} calls a second"))?;
-        }
-        Ok(())
-    }
-
-    /// Refuses who enrols too fast.
-    pub fn pace_enrolment(&self, user: &str) -> Result<(), Problem> {
-        let Some(rate) = self.settings.call_rate else { return Ok(()) };
-        self.take(&format!("enrol {user}"), rate, |n| format!("a user enrols at most {n} times a second"))
-    }
-
-    fn take(&self, name: &str, rate: Rate, why: impl Fn(u32) -> String) -> Result<(), Problem> {
-        self.rates.take(clock::elapsed(), name, rate).map_err(|wait| {
-            let mut problem = Problem::new(Code::TooMany, why(rate.per_second));
-            problem.retry_after = u32::try_from(wait.as_millis().div_ceil(1000)).ok().map(|s| s.max(1));
-            problem
-        })
     }
 
     fn tapped(&self, user: &str, tg: &TgId) -> Vec<Tapped> {

@@ -15,6 +15,7 @@ pub mod idempotency;
 mod introspection;
 pub mod keys;
 mod origins;
+mod pace;
 pub mod ports;
 pub mod push;
 pub mod rate;
@@ -58,6 +59,7 @@ pub struct Service {
     pub audit: audit::Audit,
     /// How fast each user, and all users of each TG, place calls and enrol.
     pub(crate) rates: rate::Meter,
+    pub(crate) placing: pace::Placing,
     pub(crate) directory: directory::Directory,
     pub(crate) idempotency: idempotency::Keys,
     pub(crate) replay: std::sync::Mutex<ReplayGuard>,

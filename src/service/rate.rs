@@ -28,6 +28,8 @@ impl Rate {
 
 /// Names with a bucket that isn't full; others need no memory.
 const SWEEP: usize = 4_096;
+/// Names with a bucket, at most.
+const MOST: usize = 65_536;
 
 /// A bucket for each name.
 #[derive(Debug, Default)]
@@ -54,15 +56,39 @@ impl Meter {
         if full_at + interval > room {
             return Err(full_at + interval - room);
         }
-        if buckets.times.len() >= buckets.sweep_at.max(SWEEP) {
-            buckets.times.retain(|_, full_at| *full_at > now);
-            buckets.sweep_at = buckets.times.len() * 2;
-        }
         match buckets.times.get_mut(name) {
             Some(time) => *time = full_at + interval,
-            None => drop(buckets.times.insert(name.to_owned(), full_at + interval)),
+            None => buckets.remember(now, name, full_at + interval),
         }
         Ok(())
+    }
+
+    /// Puts one back that was taken for nothing.
+    pub(crate) fn give_back(&self, name: &str, rate: Rate) {
+        if let Some(full_at) = lock(&self.full_at).times.get_mut(name) {
+            *full_at = full_at.saturating_sub(rate.interval());
+        }
+    }
+}
+
+impl Buckets {
+    fn remember(&mut self, now: Duration, name: &str, full_at: Duration) {
+        if self.times.len() >= self.sweep_at.max(SWEEP) {
+            self.times.retain(|_, full_at| *full_at > now);
+            if self.times.len() > MOST / 2 {
+                self.forget_the_fullest();
+            }
+            self.sweep_at = (self.times.len() * 2).clamp(SWEEP, MOST);
+        }
+        self.times.insert(name.to_owned(), full_at);
+    }
+
+    /// Who is full again soonest gains least by being forgotten. Half at once, since looking at all takes its time.
+    fn forget_the_fullest(&mut self) {
+        let mut times: Vec<Duration> = self.times.values().copied().collect();
+        let last = times.len() / 2;
+        let last = *times.select_nth_unstable(last).1;
+        self.times.retain(|_, full_at| *full_at > last);
     }
 }
 
@@ -101,6 +127,34 @@ mod tests {
         assert!(lock(&meter.full_at).times.len() <= SWEEP);
     }
 
+    #[test]
+    fn however_many_names_come_at_once_so_many_are_remembered_and_the_emptiest_are_among_them() {
+        let meter = Meter::default();
+        let (rate, now) = (Rate { per_second: 1, burst: 3 }, Duration::from_secs(7));
+        assert_eq!((0..3).map(|_| meter.take(now, "greedy", rate)).collect::<Vec<_>>(), [Ok(()); 3]);
+        for n in 0..3 * MOST {
+            assert_eq!(meter.take(now, &n.to_string(), rate), Ok(()));
+            assert!(lock(&meter.full_at).times.len() <= MOST);
+        }
+        assert!(meter.take(now, "greedy", rate).is_err());
+    }
+
+    #[test]
+    fn what_is_given_back_may_be_taken_again_once_and_a_full_bucket_gains_nothing() {
+        let meter = Meter::default();
+        let (rate, now) = (Rate { per_second: 1, burst: 2 }, Duration::from_secs(7));
+        meter.give_back("a", rate);
+        assert_eq!((0..2).map(|_| meter.take(now, "a", rate)).collect::<Vec<_>>(), [Ok(()); 2]);
+        meter.give_back("a", rate);
+        assert_eq!(meter.take(now, "a", rate), Ok(()));
+        assert!(meter.take(now, "a", rate).is_err());
+        for _ in 0..9 {
+            meter.give_back("a", rate);
+        }
+        let later = now + Duration::from_secs(60);
+        assert_eq!((0..9).filter(|_| meter.take(later, "a", rate).is_ok()).count(), 2);
+    }
+
     proptest! {
         #[test]
         fn no_window_admits_more_than_the_burst_and_the_rate(
@@ -116,6 +170,9 @@ mod tests {
                     // Who waits as long as is said gets one.
                     Err(wait) => {
                         prop_assert!(wait > Duration::ZERO && wait <= rate.interval());
+                        now += wait;
+                        prop_assert_eq!(meter.take(now, "x", rate), Ok(()));
+                        admitted.push(now);
                     }
                 }
             }

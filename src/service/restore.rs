@@ -49,6 +49,7 @@ impl Service {
             ports,
             audit: super::audit::Audit::new(audit_numbers),
             rates: super::rate::Meter::default(),
+            placing: super::pace::Placing::default(),
             directory: super::directory::Directory::default(),
             idempotency: Keys::default(),
             replay: Mutex::new(ReplayGuard::new(REPLAY_CAPACITY)),
