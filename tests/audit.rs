@@ -146,3 +146,36 @@ async fn who_guesses_tokens_does_not_fill_the_log() {
     }
     assert!(server.lines(1).await.len() < 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_refused_call_has_one_line_whatever_it_was_refused_for() {
+    let server = Server::start(&["--set", "limits.calls-per-second=1"]).await;
+    let alice = server.alice().await;
+    let to = "+14085550007";
+    let mut codes = Vec::new();
+    let place = async |destination: &str, passport: String| {
+        let call = json!({"destination": destination, "passport": passport});
+        alice.post("providertgs/dev/calls", &call).await.problem().1
+    };
+    let others = alice.passport_as("+14085550009", to);
+    for (destination, passport, code) in [
+        ("nonsense", alice.passport(to), "bad-number"),
+        (to, "eyJ.eyJ.x".to_owned(), "passport-form"),
+        (to, alice.passport("+14085550008"), "passport-dest"),
+        (to, others, "number-not-allowed"),
+    ] {
+        assert_eq!(place(destination, passport).await, code);
+        codes.push(code.to_owned());
+    }
+    // Until the pace is too fast, however slow this machine is.
+    while codes.last().is_none_or(|code| code != "too-many") {
+        codes.push(place(to, alice.passport(to)).await);
+        assert!(codes.len() < 1000);
+    }
+    let lines = server.lines(codes.len() + 1).await;
+    let told: Vec<&Value> =
+        lines.iter().filter(|l| l["action"] == "call-refused").map(|l| &l["code"]).collect();
+    assert_eq!(told, codes.iter().collect::<Vec<_>>());
+    assert!(lines.iter().all(|line| !line.to_string().contains("1408555")));
+    assert!(!server.log().contains("eyJ"));
+}

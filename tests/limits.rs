@@ -1,11 +1,20 @@
 //! How many calls one user may have.
 
-use axum::body::Body;
-use futures_util::{StreamExt, stream};
-use ript::service::rate::Rate;
-use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::common::{World, soon};
+use axum::body::Body;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+use ript::identity::jwk::SigningKey;
+use ript::service::Settings;
+use ript::service::rate::Rate;
+use ript::store::memory::MemoryStore;
+use ript::store::{Records, Store, StoreError, Table, Write};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::common::{World, settings, soon};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_thousand_and_first_call_of_a_user_has_to_wait_for_one_to_end() {
@@ -142,4 +151,92 @@ async fn a_tg_has_a_pace_and_a_number_of_calls_for_all_its_users_together() {
     let uri = first["uri"].as_str().unwrap();
     assert_eq!(alice.event(uri, &a1, json!({"event": "end"})).await.status, 200);
     assert_eq!(carol.try_call(&c1, &bob.number).await.status, 201);
+}
+
+/// Of the gate: who holds all keeps it shut.
+const PERMITS: u32 = 100;
+
+/// A store whose writes wait until it is told to go on.
+#[derive(Clone)]
+struct Gated {
+    inner: Arc<MemoryStore>,
+    gate: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Store for Gated {
+    fn load(&self, table: Table) -> BoxFuture<'static, Result<Records, StoreError>> {
+        self.inner.load(table)
+    }
+
+    fn write(&self, batch: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let written = self.inner.write(batch);
+        let (gate, waiting) = (self.gate.clone(), self.waiting.clone());
+        async move {
+            waiting.fetch_add(1, Ordering::SeqCst);
+            let _ = gate.acquire().await;
+            written.await
+        }
+        .boxed()
+    }
+}
+
+/// Twelve calls of Alice come while none of them is written down yet; how many of them are placed.
+async fn placed_at_once(change: impl FnOnce(&mut Settings)) -> usize {
+    let (issuer, passports) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+    let mut settings = settings(&issuer, &passports);
+    change(&mut settings);
+    let gate = Arc::new(Semaphore::new(PERMITS as usize));
+    let store = Gated { inner: Arc::new(MemoryStore::new()), gate: gate.clone(), waiting: Arc::default() };
+    let world = World::on(settings, Arc::new(store.clone()), issuer, passports, None).await;
+    let (alice, a1, bob, _) = world.pair().await;
+    let open = gate.acquire_many(PERMITS).await.unwrap();
+    let before = store.waiting.load(Ordering::SeqCst);
+    let refused = AtomicUsize::new(0);
+    let calls = stream::iter(0..12)
+        .map(|_| async {
+            let answer = alice.try_call(&a1, &bob.number).await;
+            if answer.status != 201 {
+                is_pace(&answer, "at once");
+                refused.fetch_add(1, Ordering::SeqCst);
+            }
+            answer.status == 201
+        })
+        .buffer_unordered(12)
+        .filter(|placed| std::future::ready(*placed))
+        .count();
+    let decided = async {
+        while store.waiting.load(Ordering::SeqCst) - before + refused.load(Ordering::SeqCst) < 12 {
+            tokio::task::yield_now().await;
+        }
+        drop(open);
+    };
+    let (placed, ()) = soon("twelve answers", async { tokio::join!(calls, decided) }).await;
+    assert_eq!(alice.calls().await.len(), placed);
+    assert_eq!(alice.try_call(&a1, &bob.number).await.status, 429);
+    placed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_many_calls_at_once_gets_no_more_than_one_after_the_other() {
+    assert_eq!(placed_at_once(|s| s.tgs[0].calls = Some(2)).await, 2);
+    assert_eq!(placed_at_once(|s| s.calls_per_user = 3).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tg_that_others_fill_uses_up_nothing_of_a_users_own_pace() {
+    let world = World::with(|s| {
+        s.call_rate = Some(Rate { per_second: 1, burst: 50 });
+        s.tgs[0].call_rate = Some(Rate { per_second: 1, burst: 1 });
+    })
+    .await;
+    let (alice, a1, bob, _) = world.pair().await;
+    let mut refused = 0;
+    while refused < 200 {
+        let answer = alice.try_call(&a1, &bob.number).await;
+        if answer.status == 429 {
+            is_pace(&answer, "the users of this TG place at most 1 calls a second");
+            refused += 1;
+        }
+    }
 }
