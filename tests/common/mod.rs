@@ -34,7 +34,7 @@ pub const ISSUER: &str = "urn:ript:test";
 pub const AUDIENCE: &str = "ript";
 
 /// How long a test waits for something that has to come.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server, and all that is needed to use it.
 pub struct World {
