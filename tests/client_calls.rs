@@ -117,7 +117,8 @@ async fn keys_are_heard_as_chunks_where_the_directives_have_them() {
     let mut events = answered.events();
     let _a = AudioCall::start(&placed, says(CALLER)).unwrap();
     let _b = AudioCall::start(&answered, says(CALLEE)).unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Before there is media a key goes as an event.
+    flows(&placed, &answered, 10).await;
     for key in ['1', '#'] {
         soon("a key", placed.dtmf(key)).await.unwrap();
         let heard = soon("the key", async {

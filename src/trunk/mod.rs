@@ -115,9 +115,11 @@ impl Trunks {
         };
         let cell = {
             let mut peers = self.peers.lock().await;
-            // One that no call uses and nobody waits for is in nobody's way, until there are many.
+            // One that no call uses and nobody waits for is in nobody's way, until there are many. A try that failed
+            // leaves an empty cell.
             if peers.len() >= 64 {
-                peers.retain(|_, cell| cell.get().is_none_or(|peer| Arc::strong_count(peer) > 1));
+                let in_use = |peer: &Arc<Peer>| Arc::strong_count(peer) > 1;
+                peers.retain(|_, cell| Arc::strong_count(cell) > 1 || cell.get().is_some_and(in_use));
             }
             peers.entry(format!("{number} {name}")).or_default().clone()
         };
@@ -141,12 +143,18 @@ impl Trunks {
         let advertisement = call.advertisement.to_string();
         let placed = peer.place(&advertisement, &call.to, call.passport).await?;
         let record = Record { place, call: placed.uri().to_owned(), advertisement };
-        let far = line::far_side(&placed)?;
-        let record = serde_json::to_value(&record).map_err(|error| {
-            Problem::new(Code::Internal, format!("a trunk's call can't be named: {error}"))
-        })?;
+        let record = serde_json::to_value(&record)
+            .map_err(|error| Problem::new(Code::Internal, format!("a trunk's call can't be named: {error}")));
+        let far = line::far_side(&placed);
         let line = Box::new(TrunkLine::new(peer, placed));
-        Ok(Departed { advertisement: far, record, line })
+        match (far, record) {
+            (Ok(advertisement), Ok(record)) => Ok(Departed { advertisement, record, line }),
+            // Nobody here would hear it ring there.
+            (Err(problem), _) | (_, Err(problem)) => {
+                line.abandon().await;
+                Err(problem)
+            }
+        }
     }
 }
 

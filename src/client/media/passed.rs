@@ -1,5 +1,6 @@
 //! Media that somebody else reads: ways for a server that passes chunks on as they are.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -45,7 +46,9 @@ impl Requests {
 /// Hands arrivals on; until a probe was answered, it looks for the answer.
 struct Through {
     sink: Arc<dyn SessionSink>,
-    probing: Mutex<Option<Engine>>,
+    /// Whether this is somebody's way by now: from then on a chunk costs one look at this.
+    open: AtomicBool,
+    probing: Mutex<Engine>,
     answered: Notify,
 }
 
@@ -56,12 +59,20 @@ impl std::fmt::Debug for Through {
 }
 
 impl Through {
+    fn new(sink: Arc<dyn SessionSink>, open: bool) -> Arc<Self> {
+        let open = AtomicBool::new(open);
+        Arc::new(Self { sink, open, probing: Mutex::default(), answered: Notify::new() })
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::SeqCst)
+    }
+
     fn look(&self, bytes: &Bytes) {
-        if let Some(engine) = &mut *lock(&self.probing) {
-            let _ = engine.on_chunk(clock::elapsed(), bytes);
-            if engine.probe_answered().is_some() {
-                self.answered.notify_one();
-            }
+        let mut engine = lock(&self.probing);
+        let _ = engine.on_chunk(clock::elapsed(), bytes);
+        if engine.probe_answered().is_some() {
+            self.answered.notify_one();
         }
     }
 
@@ -73,10 +84,8 @@ impl Through {
                 return true;
             }
             before = at;
-            let probe = lock(&self.probing).as_mut().map(|engine| engine.probe(clock::elapsed()).1);
-            if let Some(probe) = probe {
-                session.send_datagram(&[&probe]);
-            }
+            let (_, probe) = lock(&self.probing).probe(clock::elapsed());
+            session.send_datagram(&[&probe]);
         }
         false
     }
@@ -88,7 +97,9 @@ impl SessionSink for Through {
     }
 
     fn on_datagram(&self, token: u64, payload: Bytes) {
-        self.look(&payload);
+        if !self.is_open() {
+            self.look(&payload);
+        }
         self.sink.on_datagram(token, payload);
     }
 
@@ -98,7 +109,7 @@ impl SessionSink for Through {
 
     fn on_closed(&self, token: u64) {
         // Before an answer it was nobody's way yet.
-        if lock(&self.probing).is_none() {
+        if self.is_open() {
             self.sink.on_closed(token);
         }
     }
@@ -127,11 +138,14 @@ pub(in crate::client) async fn open(
         },
     };
     let connected = line.client.0.link.current(PATIENCE).await.map_err(|error| error.to_string())?;
-    let probing = Mutex::new(Some(Engine::default()));
-    let through = Arc::new(Through { sink, probing, answered: Notify::new() });
+    let through = Through::new(sink, false);
     let why = match session::connect(line, &connected, &uris.webtransport, through.clone()).await {
         Ok(session) if through.is_answered(&session).await => {
-            *lock(&through.probing) = None;
+            through.open.store(true, Ordering::SeqCst);
+            // An end that came before was told to nobody.
+            if session.is_closed() {
+                return Err("the session closed after its probe".to_owned());
+            }
             return Ok(Some((Passage::Session(session), connected.generation)));
         }
         Ok(session) if session.is_closed() => return Err("the session closed during its probe".to_owned()),
@@ -145,8 +159,7 @@ pub(in crate::client) async fn open(
     };
     // findings §3: some proxies answer 200 and lose every datagram.
     tracing::info!(why, "a trunk's media takes byways");
-    let through =
-        Arc::new(Through { sink: through.sink.clone(), probing: Mutex::default(), answered: Notify::new() });
+    let through = Through::new(through.sink.clone(), true);
     let hears: Weak<dyn Hears> = Arc::downgrade(&(through.clone() as Arc<dyn Hears>));
     let byways = Byways::open(line, &connected, &uris.byway, hears).map_err(|error| error.to_string())?;
     Ok(Some((Passage::Byways(Requests { byways, _hears: through }), connected.generation)))
