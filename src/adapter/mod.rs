@@ -1,4 +1,5 @@
-//! L4: other APIs and networks in front of the same services. An adapter knows L0 to L2 and its own protocol; how its routes
-//! are reached, and what surrounds them, is L3's business.
+//! L4: the same calls in other networks' words.
 
 pub mod camara;
+pub mod mapping;
+pub mod webrtc;

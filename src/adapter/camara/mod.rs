@@ -10,12 +10,20 @@
 //! | whose token may do what, and for which number | `auth` |
 //! | `x-correlator` | `correlator` |
 
+mod address;
 mod auth;
+mod byon;
+mod call_handling;
+mod channels;
 mod correlator;
 mod error;
+mod events;
+mod location;
+mod notice;
 mod phone;
 mod racm;
 pub mod registration;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -46,6 +54,8 @@ impl Default for Settings {
 struct Camara {
     service: Arc<Service>,
     registrations: Registrations,
+    sessions: sessions::Sessions,
+    notices: Arc<notice::Notices>,
     max_body: usize,
 }
 
@@ -53,6 +63,8 @@ struct Camara {
 pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router, StoreError> {
     let Settings { max_body, registrations } = settings;
     let registrations = Registrations::load(service.store.clone(), registrations, clock::now()).await?;
-    let camara = Arc::new(Camara { service, registrations, max_body });
+    let notices = Arc::<notice::Notices>::default();
+    let sessions = sessions::Sessions::default();
+    let camara = Arc::new(Camara { service, registrations, sessions, notices, max_body });
     Ok(racm::routes().layer(axum::middleware::from_fn(correlator::correlate)).with_state(camara))
 }

@@ -1,0 +1,1 @@
+//! CAMARA's `Address`.

@@ -1,0 +1,1 @@
+//! The 2023 generation: RACM, VVOIP and notification channels.
