@@ -26,7 +26,7 @@ impl Caller {
         let authorization = headers.get(header::AUTHORIZATION);
         let principal = service.holder(authorization.and_then(|value| value.to_str().ok())).await?;
         if principal.is_trunk() {
-            let why = "another server's token registers no devices; use a token of a user";
+            let why = "another server's token has no devices; use a token of a user";
             return Err(Failure::new(Code::PermissionDenied, why));
         }
         if !principal.has_scope(scope) {
