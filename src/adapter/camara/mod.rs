@@ -15,6 +15,7 @@ mod auth;
 mod byon;
 mod call_handling;
 mod channels;
+mod cloudevent;
 mod correlator;
 mod error;
 mod events;
