@@ -25,6 +25,7 @@ mod phone;
 mod racm;
 pub mod registration;
 mod sessions;
+mod settings;
 
 use std::sync::Arc;
 
@@ -33,22 +34,8 @@ use axum::Router;
 use crate::clock;
 use crate::service::Service;
 use crate::store::StoreError;
-use registration::{Limits, Registrations};
-
-/// How these APIs are served.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The largest body.
-    pub max_body: usize,
-    /// How long registrations live, and how many there may be.
-    pub registrations: Limits,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { max_body: 64 * 1024, registrations: Limits::default() }
-    }
-}
+use registration::Registrations;
+pub use settings::{Settings, WebRtcSettings};
 
 /// What every handler has at hand.
 #[derive(Debug)]
@@ -62,7 +49,7 @@ struct Camara {
 
 /// All routes, with what the store remembers behind them.
 pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router, StoreError> {
-    let Settings { max_body, registrations } = settings;
+    let Settings { max_body, registrations, .. } = settings;
     let registrations = Registrations::load(service.store.clone(), registrations, clock::now()).await?;
     let notices = Arc::<notice::Notices>::default();
     let sessions = sessions::Sessions::default();
