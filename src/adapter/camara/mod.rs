@@ -18,6 +18,7 @@ mod body;
 mod byon;
 mod call_handling;
 mod channels;
+mod cloudevent;
 mod correlator;
 mod error;
 mod events;
