@@ -273,6 +273,12 @@ impl Registry {
         read(&self.handlers).of_user(user).cloned().collect()
     }
 
+    /// Devices whose own names begin so.
+    pub(crate) fn named(&self, prefix: &str) -> Vec<Handler> {
+        let index = read(&self.handlers);
+        index.by_key.values().filter(|h| h.handler_id.starts_with(prefix)).cloned().collect()
+    }
+
     /// Whether somebody's token names just this number, not a pattern that takes it.
     pub fn is_exact(&self, number: &Number) -> bool {
         read(&self.handlers).by_number.contains_key(&number.to_string().to_ascii_lowercase())

@@ -74,6 +74,11 @@ impl WebRtc {
 
     /// What any session can send and render: what browsers share, and what is transcoded for them.
     pub fn advertisement() -> Advertisement {
-        rtc::advertisement(&["opus", "PCMU", "PCMA", "telephone-event"], &["VP8", "H264"])
+        Self::advertised(&["opus", "PCMU", "PCMA", "telephone-event"], &["VP8", "H264"])
+    }
+
+    /// These codecs, both ways, of names that the registry knows.
+    pub(super) fn advertised(audio: &[&'static str], video: &[&'static str]) -> Advertisement {
+        rtc::advertisement(audio, video)
     }
 }
