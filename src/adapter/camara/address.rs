@@ -162,6 +162,8 @@ fn unescaped(user: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
     use regex_automata::dfa::regex::Regex;
 
@@ -225,15 +227,15 @@ mod tests {
     }
 
     /// The file's own pattern is the judge.
-    fn judge(pattern: &Regex, text: &str) {
-        let fits = text.len() <= MAX && pattern.is_match(text);
+    fn judge(text: &str) {
+        static JUDGE: LazyLock<Regex> = LazyLock::new(|| Regex::new(PATTERN).unwrap());
+        let fits = text.len() <= MAX && JUDGE.is_match(text);
         assert_eq!(read(text).is_ok(), fits, "{text:?}");
         let _ = read(text).map(|address| address.number());
     }
 
     #[test]
     fn what_fits_the_pattern_is_taken_and_nothing_else() {
-        let pattern = Regex::new(PATTERN).unwrap();
         for text in [
             "",
             "tel:",
@@ -288,25 +290,24 @@ mod tests {
             "+14085551000",
             "alice@example.com",
         ] {
-            judge(&pattern, text);
+            judge(text);
         }
         for length in 30..36 {
-            judge(&pattern, &format!("urn:service:sos.{}", "a".repeat(length)));
+            judge(&format!("urn:service:sos.{}", "a".repeat(length)));
         }
     }
 
     proptest! {
         #[test]
         fn generated_addresses_agree_with_the_pattern(
-            good in PATTERN,
+            good in PATTERN.trim_matches(['^', '$']),
             bad in ".{0,60}",
             near in "(tel|sip|urn:service:sos)[:.@+*#;a-cA-C0-2_%!-]{0,24}((;phone-context=|@)[.@+;a-cA0-2-]{0,12}){0,3}(;user=phone)?",
             cut in 0..300usize,
         ) {
-            let pattern = Regex::new(PATTERN).unwrap();
             let shorter: String = good.chars().take(cut).collect();
             for text in [good, bad, near, shorter] {
-                judge(&pattern, &text);
+                judge(&text);
             }
         }
     }
