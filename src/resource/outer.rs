@@ -10,6 +10,7 @@ use time::macros::format_description;
 use super::App;
 use super::base::Base;
 use crate::clock;
+use crate::protocol::network::Authority;
 use crate::protocol::problem::{Code, Problem};
 use crate::transport::TransportInfo;
 use crate::transport::upgrade::WebTransportUpgrade;
@@ -22,6 +23,7 @@ const HTTP_DATE: &[BorrowedFormatItem<'static>] =
 pub(super) async fn wrap(State(app): State<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Ok(Base(base)) = Base::from_request_parts(&mut parts, &app).await;
+    parts.extensions.insert(Authority(base.clone()));
     let mut request = Request::from_parts(parts, body);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match before(&app, &request) {

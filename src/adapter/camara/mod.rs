@@ -15,6 +15,7 @@ mod auth;
 mod byon;
 mod call_handling;
 mod channels;
+mod cloudevent;
 mod correlator;
 mod error;
 mod events;
@@ -66,5 +67,6 @@ pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router,
     let notices = Arc::<notice::Notices>::default();
     let sessions = sessions::Sessions::default();
     let camara = Arc::new(Camara { service, registrations, sessions, notices, max_body });
-    Ok(racm::routes().layer(axum::middleware::from_fn(correlator::correlate)).with_state(camara))
+    let routes = racm::routes().merge(channels::routes());
+    Ok(routes.layer(axum::middleware::from_fn(correlator::correlate)).with_state(camara))
 }

@@ -1,0 +1,64 @@
+//! The same events over a WebSocket, for those who can't be called back: a device has one channel, which keeps what
+//! was not confirmed, so that a socket that was cut off resumes where it was.
+//!
+//! | for | look in |
+//! |---|---|
+//! | the route and its token | `open` |
+//! | what is kept, for how long, and what goes first | `rows` |
+//! | one socket's life: pings, pongs, closing codes | `socket` |
+//! | which events, in which words | `wording` |
+
+mod limits;
+mod open;
+mod rows;
+mod socket;
+mod wording;
+
+use std::sync::{Arc, Mutex};
+
+use uuid::Uuid;
+
+use super::notice::Notice;
+use crate::clock;
+use crate::identity::principal::UserId;
+use crate::service::lock;
+
+use limits::Limits;
+use rows::Rows;
+
+pub(super) use open::{routes, upgrade};
+pub(super) use rows::{Door, Due, Full};
+pub(super) use socket::{Closing, Opening};
+pub(super) use wording::{SCOPES, Types, Word, Wording};
+
+/// All channels.
+#[derive(Debug)]
+pub(super) struct Channels {
+    limits: Limits,
+    rows: Mutex<Rows>,
+}
+
+impl Default for Channels {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
+impl Channels {
+    fn new(limits: Limits) -> Self {
+        Self { rows: Mutex::new(Rows::new(limits.clone())), limits }
+    }
+
+    /// Something happened to a user's device.
+    pub(super) fn hear(&self, user: &UserId, device: Uuid, notice: &Arc<Notice>) {
+        lock(&self.rows).hear(clock::now(), &(user.clone(), device), Uuid::new_v4(), notice);
+    }
+
+    /// Whether a socket may come.
+    pub(super) fn room(&self, user: &UserId, device: Uuid) -> Result<(), Full> {
+        lock(&self.rows).room(&(user.clone(), device))
+    }
+}
+
+#[cfg(test)]
+mod tests;
