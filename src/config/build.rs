@@ -11,8 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use super::error::{ConfigError, Place};
 use super::section::{Section, resolve};
 use super::tree::Table;
-use super::{Config, DEFAULT_DATA, TlsFiles};
-use crate::adapter::camara::{self, registration};
+use super::{Config, DEFAULT_DATA, TlsFiles, camara};
 use crate::call::Timing;
 use crate::identity::certificate::Anchors;
 use crate::identity::enrol::Enroller;
@@ -71,7 +70,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     let mut audit = top.section("audit")?;
     let audit_numbers = audit.flag("numbers")?.unwrap_or(false);
     audit.finish()?;
-    let registrations = registrations(top.section("camara")?)?;
+    let camara = top.section("camara")?;
     let issuers = top.sections("issuer")?;
     let tgs = top.sections("tg")?;
     // Before anything is missed: what is misspelt is not missing.
@@ -83,16 +82,27 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     let transport = transport::Limits::default();
     let body = limits.size("body-bytes", 1_024..=16_777_216)?.unwrap_or(65_536);
     let chunk = limits.size("chunk-bytes", 1_200..=16_777_216)?.unwrap_or(65_536);
+    let listen_by_default = given.is_none();
+    let listen = given.unwrap_or_else(default_listen);
+    let tgs = tgs.into_iter().try_fold(Vec::new(), tg)?;
+    // A development server that configures none gets one of this name.
+    let development = development_tg_id();
+    let ids: Vec<_> = match &tgs[..] {
+        [] if dev => vec![&development],
+        tgs => tgs.iter().map(|tg| &tg.id).collect(),
+    };
+    let rest = camara::Rest { max_body: body, listen: &listen, dev, tgs: &ids };
+    let camara = camara::settings(camara, &rest)?;
     let config = Config {
-        listen_by_default: given.is_none(),
-        listen: given.unwrap_or_else(default_listen),
+        listen_by_default,
+        listen,
         clear_listen: clear_listen.unwrap_or_default(),
         data,
         tls,
         dev,
         log,
         service: service::Settings {
-            tgs: tgs.into_iter().try_fold(Vec::new(), tg)?,
+            tgs,
             tokens: TokenPolicy { issuers, leeway: LEEWAY },
             oauth,
             passports,
@@ -122,7 +132,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
             max_chunk: chunk,
             ..resource::Settings::default()
         },
-        camara: camara::Settings { max_body: body, registrations },
+        camara,
         transport: transport::Limits {
             // hyper takes no smaller buffer than 8192 bytes.
             max_header_bytes: limits
@@ -210,40 +220,6 @@ fn fetch(mut section: Section, networks: &str) -> Result<fetch::Settings, Config
     let roots = section.many("ca", "paths of PEM files with certificates: \"ca.pem\"", certificates)?;
     section.finish()?;
     Ok(fetch::Settings { allow: allow.unwrap_or_default(), roots: roots.unwrap_or_default().concat() })
-}
-
-/// A device that registers for less than a second does nothing else.
-const SHORTEST_REGISTRATION: u32 = 1_000;
-
-fn registrations(mut section: Section) -> Result<registration::Limits, ConfigError> {
-    let usual = registration::Limits::default();
-    let (longest_place, usual_place) =
-        (section.place_of("max-registration-ms"), section.place_of("default-registration-ms"));
-    let shortest = section.ms("min-registration-ms", SHORTEST_REGISTRATION)?;
-    let longest = section.ms("max-registration-ms", SHORTEST_REGISTRATION)?;
-    let given = section.ms("default-registration-ms", SHORTEST_REGISTRATION)?;
-    let per_number = section.size("registrations-per-number", 1..=1_000)?;
-    let devices_per_user = section.size("devices-per-user", 1..=1_000)?;
-    section.finish()?;
-    // Where only one bound is said, the other gives way to it.
-    let shortest = shortest.unwrap_or(usual.shortest.min(longest.unwrap_or(usual.shortest)));
-    let longest = longest.unwrap_or(usual.longest.max(shortest));
-    if longest < shortest {
-        let why = "it is below camara.min-registration-ms";
-        return Err(section.bad("max-registration-ms", &longest_place, why));
-    }
-    let bounds = shortest..=longest;
-    if given.is_some_and(|given| !bounds.contains(&given)) {
-        let why = "it is not between camara.min-registration-ms and camara.max-registration-ms";
-        return Err(section.bad("default-registration-ms", &usual_place, why));
-    }
-    Ok(registration::Limits {
-        shortest,
-        longest,
-        usual: given.unwrap_or(usual.usual.clamp(shortest, longest)),
-        per_number: per_number.unwrap_or(usual.per_number),
-        devices_per_user: devices_per_user.unwrap_or(usual.devices_per_user),
-    })
 }
 
 fn issuer(

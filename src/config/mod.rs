@@ -8,10 +8,11 @@
 //! | every key, and the nearest to a wrong one | `keys` |
 //! | how the three sources are laid over each other | `tree` |
 //! | how a value is taken and typed | `section` |
-//! | what the keys mean, defaults, bounds | `build` |
+//! | what the keys mean, defaults, bounds | `build`; of CAMARA's APIs `camara` |
 //! | what is said about mistakes | `error` |
 
 mod build;
+mod camara;
 mod error;
 mod keys;
 mod section;
@@ -22,7 +23,7 @@ mod tree;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::adapter::camara;
+use crate::adapter;
 use crate::identity::devca::LIFETIME;
 use crate::protocol::number::Destinations;
 use crate::service::{self, TgSettings};
@@ -57,7 +58,7 @@ pub struct Config {
     /// For the resources.
     pub resource: resource::Settings,
     /// For CAMARA's APIs.
-    pub camara: camara::Settings,
+    pub camara: adapter::camara::Settings,
     /// For the transports.
     pub transport: transport::Limits,
     /// Request streams that a peer may have open at once on one connection.
@@ -159,7 +160,7 @@ impl Config {
 
     fn check(&self, sources: &Sources) -> Result<(), ConfigError> {
         if self.dev {
-            let all = self.listen.iter().chain(&self.clear_listen);
+            let all = self.listen.iter().chain(&self.clear_listen).chain([&self.camara.webrtc.listen]);
             let open = all.copied().find(|address| !address.ip().is_loopback());
             return match open {
                 Some(address) if !sources.dev_anywhere => Err(ConfigError::DevelopmentInTheOpen(address)),

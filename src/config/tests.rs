@@ -1,5 +1,6 @@
 //! What a configuration may say, and what is said about mistakes.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
@@ -108,6 +109,13 @@ max-registration-ms = 1003
 default-registration-ms = 1002
 registrations-per-number = 21
 devices-per-user = 22
+tg = "second"
+emergency-number = "+14085551911"
+location = true
+[camara.webrtc]
+listen = "192.0.2.1:4435"
+public = ["198.51.100.1", "2001:db8::1"]
+sessions = 23
 "#;
 
 #[test]
@@ -163,7 +171,13 @@ fn every_key_arrives_where_it_belongs() {
     let times = [registrations.shortest, registrations.usual, registrations.longest];
     assert_eq!(times, [ms(1001), ms(1002), ms(1003)]);
     assert_eq!((registrations.per_number, registrations.devices_per_user), (21, 22));
-    assert_eq!(config.camara.max_body, 2000);
+    assert_eq!((config.camara.max_body, config.camara.location), (2000, true));
+    assert_eq!(config.camara.tg.unwrap().as_str(), "second");
+    assert_eq!(config.camara.emergency, Some("+14085551911".parse().unwrap()));
+    let webrtc = config.camara.webrtc;
+    assert_eq!(webrtc.listen, "192.0.2.1:4435".parse().unwrap());
+    assert_eq!(webrtc.public, ["198.51.100.1", "2001:db8::1"].map(|ip| ip.parse::<IpAddr>().unwrap()));
+    assert_eq!(webrtc.sessions, 23);
 }
 
 #[test]
@@ -178,6 +192,28 @@ fn what_is_not_said_has_a_default() {
     assert_eq!((config.service.handlers_per_user, config.service.byways_per_leg), (64, 64));
     assert_eq!(config.service.timing, crate::call::Timing::default());
     assert_eq!(config.service.tgs[0].id.as_str(), "dev");
+    let camara = config.camara;
+    assert_eq!((camara.tg, camara.emergency, camara.location), (None, None, false));
+    assert_eq!((camara.webrtc.public.len(), camara.webrtc.sessions), (0, 1_000));
+}
+
+#[test]
+fn webrtc_is_beside_the_server_and_behind_a_proxy_everywhere() {
+    let folder = Folder::new();
+    let rest = "[[issuer]]\nissuer = 'x'\naudience = 'y'\nkeys = 'keys.json'\n\
+                [[tg]]\nid = 'main'\ndestinations = '*'\n[tls]\ncertificate = 'c'\nkey = 'k'";
+    for (top, dev, address) in [
+        ("", true, "127.0.0.1:4434"),
+        ("listen = '127.0.0.1:0'", true, "127.0.0.1:0"),
+        ("listen = []\nclear-listen = '127.0.0.1:8080'", true, "127.0.0.1:4434"),
+        ("listen = ['192.0.2.1:443', '[::1]:443']", false, "192.0.2.1:4434"),
+        ("listen = '[::]:443'", false, "[::]:4434"),
+        ("listen = []\nclear-listen = '127.0.0.1:8080'", false, "[::]:4434"),
+    ] {
+        let sources = Sources { dev, ..folder.sources(&format!("{top}\n{rest}")) };
+        let config = Config::load(&sources).map_err(|error| folder.shorten(error)).unwrap();
+        assert_eq!(config.camara.webrtc.listen, address.parse().unwrap(), "{top}");
+    }
 }
 
 #[test]
@@ -249,7 +285,7 @@ fn every_key_of_the_wrong_type_is_named_with_what_is_right() {
     let folder = Folder::new();
     for key in keys::KEYS.iter().chain(keys::TABLE_KEYS) {
         for (value, found) in [("1.5", "a number with a fraction"), ("{}", "a table"), ("true", "true or")] {
-            if (*key, value) == ("audit.numbers", "true") {
+            if value == "true" && ["audit.numbers", "camara.location"].contains(key) {
                 continue;
             }
             let text = match key.rsplit_once('.') {
@@ -331,6 +367,12 @@ fn a_value_that_is_no_good_is_named_with_what_is_right() {
         ("[camara]\nmin-registration-ms = 2000\nmax-registration-ms = 1999", "it is below camara.min-"),
         ("[camara]\ndefault-registration-ms = 59999", "camara.default-registration-ms: it is not between"),
         ("[camara]\ndevices-per-user = 0", "camara.devices-per-user: 0 is out of bounds"),
+        ("[camara]\ntg = 'main'", "camara.tg: there is no [[tg]] with the id main"),
+        ("[camara]\nemergency-number = '112'", "camara.emergency-number: \"112\": +14085551000, "),
+        ("[camara.webrtc]\nlisten = '4434'", "camara.webrtc.listen: \"4434\": invalid socket address"),
+        ("[camara.webrtc]\npublic = ['::']", "camara.webrtc.public: \"::\": nobody can send to it"),
+        ("[camara.webrtc]\nlisten = ''\nlisetn = ''", "camara.webrtc.listen: \"\": invalid socket"),
+        ("[camara.webrtc]\nlisetn = ''", "no key camara.webrtc.lisetn; the nearest is camara.webrtc.listen"),
         ("[limits]\ncalls = -1", "limits.calls: -1 is out of bounds"),
         ("[limits]\nheader-bytes = 8191", "limits.header-bytes: 8191 is out of bounds"),
         ("[limits]\ncalls = 99999999999", "limits.calls: 99999999999 is out of bounds"),
@@ -360,7 +402,7 @@ fn without_dev_it_says_what_to_add() {
 
 #[test]
 fn development_mode_refuses_the_network_unless_told_otherwise() {
-    for key in ["listen", "clear-listen"] {
+    for key in ["listen", "clear-listen", "camara.webrtc.listen"] {
         for address in ["0.0.0.0:4433", "[::]:4433", "192.0.2.1:4433"] {
             let mut sources = Sources { dev: true, ..Sources::default() };
             sources.flag(key, "--listen", [address.to_owned()]);

@@ -36,7 +36,7 @@ impl Caller {
     ) -> Result<Self, Failure> {
         let principal = service.holder(authorization).await?;
         if principal.is_trunk() {
-            let why = "another server's token registers no devices; use a token of a user";
+            let why = "another server's token has no devices; use a token of a user";
             return Err(Failure::new(Code::PermissionDenied, why));
         }
         if !scopes.iter().any(|scope| principal.has_scope(scope)) {

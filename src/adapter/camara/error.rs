@@ -53,6 +53,7 @@ codes! {
     TooEarly = "TOO_EARLY", 425;
     LoopDetected = "LOOP_DETECTED", 508;
     Internal = "INTERNAL", 500;
+    EmergencyNotSupported = "CALLTYPE_EMERGENCY_NOT_SUPPORTED", 501;
     Unavailable = "UNAVAILABLE", 503;
 }
 
@@ -71,6 +72,16 @@ impl Failure {
         let message =
             if message.len() > MAX_MESSAGE { message.chars().take(MAX_MESSAGE).collect() } else { message };
         Self { code, message, challenge: None }
+    }
+
+    #[cfg(test)]
+    pub(super) fn code(&self) -> Code {
+        self.code
+    }
+
+    #[cfg(test)]
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 }
 

@@ -1,10 +1,12 @@
-//! CAMARA's WebRTC APIs: so far webrtc-registration (RACM), at `/webrtc-registration/v0.3` and `/webrtc-registration/vwip`.
+//! CAMARA's WebRTC APIs: webrtc-registration (RACM) and webrtc-call-handling, each at `/…/v0.3` and `/…/vwip`.
 //!
 //! A registration makes no RIPT handler yet: there is no WebRTC leg that could ring behind one.
 //!
 //! | for | look in |
 //! |---|---|
-//! | the routes and bodies | `racm` |
+//! | registration: the routes and bodies | `racm` |
+//! | call handling: the routes and bodies | `call_handling` |
+//! | how any request is read | `body`; addresses `address`, locations `location` |
 //! | what is registered, how long, and how many | [`registration`] |
 //! | which status and code a refusal has | `error` |
 //! | whose token may do what, and for which number | `auth` |
@@ -12,6 +14,7 @@
 
 mod address;
 mod auth;
+mod body;
 mod byon;
 mod call_handling;
 mod channels;
@@ -25,30 +28,18 @@ mod phone;
 mod racm;
 pub mod registration;
 mod sessions;
+mod settings;
 
 use std::sync::Arc;
 
 use axum::Router;
 
 use crate::clock;
+use crate::protocol::number::Number;
 use crate::service::Service;
 use crate::store::StoreError;
-use registration::{Limits, Registrations};
-
-/// How these APIs are served.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The largest body.
-    pub max_body: usize,
-    /// How long registrations live, and how many there may be.
-    pub registrations: Limits,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { max_body: 64 * 1024, registrations: Limits::default() }
-    }
-}
+use registration::Registrations;
+pub use settings::{Settings, WebRtcSettings};
 
 /// What every handler has at hand.
 #[derive(Debug)]
@@ -58,15 +49,17 @@ struct Camara {
     sessions: sessions::Sessions,
     notices: Arc<notice::Notices>,
     max_body: usize,
+    /// Where emergency calls go.
+    emergency: Option<Number>,
 }
 
 /// All routes, with what the store remembers behind them.
 pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router, StoreError> {
-    let Settings { max_body, registrations } = settings;
+    let Settings { max_body, registrations, emergency, .. } = settings;
     let registrations = Registrations::load(service.store.clone(), registrations, clock::now()).await?;
     let notices = Arc::<notice::Notices>::default();
     let sessions = sessions::Sessions::default();
-    let camara = Arc::new(Camara { service, registrations, sessions, notices, max_body });
-    let routes = racm::routes().merge(channels::routes());
+    let camara = Arc::new(Camara { service, registrations, sessions, notices, max_body, emergency });
+    let routes = racm::routes().merge(call_handling::routes()).merge(channels::routes());
     Ok(routes.layer(axum::middleware::from_fn(correlator::correlate)).with_state(camara))
 }

@@ -1,0 +1,55 @@
+//! How CAMARA's APIs are served.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::registration::Limits;
+use crate::protocol::id::TgId;
+use crate::protocol::number::Number;
+
+/// How these APIs are served.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The largest body, where no SDP is in it.
+    pub max_body: usize,
+    /// How long registrations live, and how many there may be.
+    pub registrations: Limits,
+    /// The TG on which devices are registered; none: the first of the server's that the token may use.
+    pub tg: Option<TgId>,
+    /// Where emergency calls go; none: they are refused.
+    pub emergency: Option<Number>,
+    /// Whether a party is told where the other says that its device is.
+    pub location: bool,
+    /// The WebRTC port.
+    pub webrtc: WebRtcSettings,
+}
+
+/// Where devices' media is taken.
+#[derive(Clone, Debug)]
+pub struct WebRtcSettings {
+    /// The UDP address; with port 0 any free one.
+    pub listen: SocketAddr,
+    /// The addresses that devices are told; none: the one above, or the host's own where that is a wildcard.
+    pub public: Vec<IpAddr>,
+    /// Sessions at once.
+    pub sessions: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_body: 64 * 1024,
+            registrations: Limits::default(),
+            tg: None,
+            emergency: None,
+            location: false,
+            webrtc: WebRtcSettings::default(),
+        }
+    }
+}
+
+impl Default for WebRtcSettings {
+    /// A free port that only this machine reaches.
+    fn default() -> Self {
+        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), public: vec![], sessions: 1_000 }
+    }
+}
