@@ -94,7 +94,7 @@ fn before(app: &App, request: &Request) -> Result<Option<Response>, Problem> {
         let set =
             |headers: &mut HeaderMap, name, value| headers.insert(name, HeaderValue::from_static(value));
         set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE");
-        let names = "authorization, content-type, if-match, idempotency-key, last-event-id, accept, incremental, x-correlator";
+        let names = "authorization, content-type, if-match, idempotency-key, last-event-id, accept, incremental, x-correlator, registrationid, transactionid, clientid";
         set(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, names);
         set(headers, header::ACCESS_CONTROL_MAX_AGE, "600");
         return Ok(Some(response));
@@ -125,7 +125,7 @@ fn own(request: &Request, origin: &HeaderValue) -> bool {
 fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    let exposed = "Location, ETag, Date, Retry-After, WWW-Authenticate, x-correlator";
+    let exposed = "Location, ETag, Date, Retry-After, WWW-Authenticate, x-correlator, transactionId";
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }

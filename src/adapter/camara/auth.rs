@@ -57,9 +57,9 @@ impl Caller {
         self.principal.has_scope(scope)
     }
 
-    /// When the token ends.
-    pub(super) fn expires(&self) -> Timestamp {
-        self.principal.expires
+    /// How long what the token opens stays open: as long as the token would be taken.
+    pub(super) fn lasts(&self, service: &Service) -> Timestamp {
+        self.principal.expires + service.settings.tokens.leeway
     }
 
     /// Demands that the token still speaks for a number.

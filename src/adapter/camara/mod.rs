@@ -48,6 +48,7 @@ struct Camara {
     registrations: Registrations,
     sessions: sessions::Sessions,
     notices: Arc<notice::Notices>,
+    correlators: byon::Correlators,
     max_body: usize,
     /// Where emergency calls go.
     emergency: Option<Number>,
@@ -59,7 +60,10 @@ pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router,
     let registrations = Registrations::load(service.store.clone(), registrations, clock::now()).await?;
     let notices = Arc::<notice::Notices>::default();
     let sessions = sessions::Sessions::default();
-    let camara = Arc::new(Camara { service, registrations, sessions, notices, max_body, emergency });
-    let routes = racm::routes().merge(call_handling::routes()).merge(channels::routes());
+    let correlators = byon::Correlators::default();
+    let camara =
+        Arc::new(Camara { service, registrations, sessions, notices, correlators, max_body, emergency });
+    let routes =
+        racm::routes().merge(call_handling::routes()).merge(channels::routes()).merge(byon::routes());
     Ok(routes.layer(axum::middleware::from_fn(correlator::correlate)).with_state(camara))
 }

@@ -21,13 +21,14 @@ use uuid::Uuid;
 use super::notice::Notice;
 use crate::clock;
 use crate::identity::principal::UserId;
+use crate::protocol::time::Timestamp;
 use crate::service::lock;
 
 use limits::Limits;
 use rows::Rows;
 
-pub(super) use open::{routes, upgrade};
-pub(super) use rows::{Door, Due, Full};
+pub(super) use open::{Parameters, Socket, after, routes, upgrade};
+pub(super) use rows::{Door, Due, Full, Key};
 pub(super) use socket::{Closing, Opening};
 pub(super) use wording::{SCOPES, Types, Word, Wording};
 
@@ -52,6 +53,33 @@ impl Channels {
     /// Something happened to a user's device.
     pub(super) fn hear(&self, user: &UserId, device: Uuid, notice: &Arc<Notice>) {
         lock(&self.rows).hear(clock::now(), &(user.clone(), device), Uuid::new_v4(), notice);
+    }
+
+    /// An address that opens a device's channel without a token; the one that there is, where there is one.
+    pub(super) fn open_door(
+        &self,
+        user: &UserId,
+        device: Uuid,
+        types: Types,
+        until: Timestamp,
+        secret: String,
+    ) -> Result<Door, Full> {
+        lock(&self.rows).open_door(clock::now(), &(user.clone(), device), types, until, secret)
+    }
+
+    /// A newer token keeps it open for longer.
+    pub(super) fn renew(&self, user: &UserId, device: Uuid, until: Timestamp) {
+        lock(&self.rows).renew(clock::now(), &(user.clone(), device), until);
+    }
+
+    /// The address of a device's channel.
+    pub(super) fn door(&self, user: &UserId, device: Uuid) -> Option<Door> {
+        lock(&self.rows).door(clock::now(), &(user.clone(), device))
+    }
+
+    /// Whose channel an address opens.
+    pub(super) fn behind(&self, secret: &str) -> Option<(Key, Door)> {
+        lock(&self.rows).behind(clock::now(), secret)
     }
 
     /// Whether a socket may come.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{connect, get};
 use http::{HeaderMap, header};
@@ -17,12 +17,11 @@ use super::wording::{SCOPES, Types, Word, Wording};
 use super::{Due, Full};
 use crate::adapter::camara::Camara;
 use crate::adapter::camara::auth::Caller;
+use crate::adapter::camara::body::{App, Id, bad, id_in_path, uuid};
 use crate::adapter::camara::cloudevent::cloudevent;
 use crate::adapter::camara::error::{Code, Failure};
 use crate::clock;
 use crate::protocol::network::Authority;
-use crate::protocol::time::Timestamp;
-use crate::service::Service;
 
 /// Where the API is: its last versions, and the one in work.
 const BASES: [&str; 3] = ["/webrtc-events/v0.3", "/webrtc-events/v0.2", "/webrtc-events/vwip"];
@@ -32,9 +31,8 @@ const PROTOCOL: &str = "camara-events";
 /// A browser sets no headers, but may list subprotocols: `camara-events, bearer.<token>`.
 const BEARER: &str = "bearer.";
 
-type App = State<Arc<Camara>>;
-type Socket = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
-type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+pub(crate) type Socket = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+pub(crate) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 /// The routes; what else there is below them is answered by the API's others.
 pub(crate) fn routes() -> Router<Arc<Camara>> {
@@ -52,7 +50,7 @@ async fn no_such_method() -> Failure {
 async fn open(
     State(app): App,
     headers: HeaderMap,
-    device: Result<Path<String>, PathRejection>,
+    device: Id,
     query: Parameters,
     authority: Option<Extension<Authority>>,
     socket: Socket,
@@ -60,8 +58,7 @@ async fn open(
     let authorization = authorization(&headers);
     let caller = Caller::of_any(&app.service, authorization.as_deref(), &SCOPES).await?;
     let types = Types::of_scopes(|scope| caller.has_scope(scope));
-    let Path(device) = device.map_err(|_| bad("deviceId", "it is to be text in UTF-8"))?;
-    let device = uuid(&device)
+    let device = id_in_path(device, "deviceId")?
         .ok_or_else(|| bad("deviceId", "a UUID is expected, as 123e4567-e89b-42d3-a456-426614174000"))?;
     let after = after(query)?;
     if app.registrations.list(clock::now(), &caller.user, device).is_empty() {
@@ -75,13 +72,8 @@ async fn open(
     let wording = Wording::new(types, move |due: &Due| {
         Word::Text(cloudevent(&due.notice, &due.id.to_string(), None, &source, due.at).to_string())
     });
-    let until = lasts(&app.service, &caller);
+    let until = caller.lasts(&app.service);
     upgrade(&app, socket, Opening { key: (caller.user, device), until, after }, wording)
-}
-
-/// How long a token opens anything: as long as it would be taken.
-pub(crate) fn lasts(service: &Service, caller: &Caller) -> Timestamp {
-    caller.expires() + service.settings.tokens.leeway
 }
 
 /// Answers the request for a socket, and serves it.
@@ -123,7 +115,8 @@ fn authorization(headers: &HeaderMap) -> Option<String> {
     Some(format!("Bearer {token}"))
 }
 
-fn after(query: Parameters) -> Result<Option<Uuid>, Failure> {
+/// The event that the client has.
+pub(crate) fn after(query: Parameters) -> Result<Option<Uuid>, Failure> {
     let Query(query) = query.map_err(|error| bad("query", &error.body_text()))?;
     let mut named = query.into_iter().filter(|(name, _)| name == "after").map(|(_, value)| value);
     match (named.next(), named.next()) {
@@ -131,12 +124,4 @@ fn after(query: Parameters) -> Result<Option<Uuid>, Failure> {
         (Some(text), None) if uuid(&text).is_some() => Ok(uuid(&text)),
         _ => Err(bad("after", "the id of the last event that you have is expected, once")),
     }
-}
-
-fn uuid(text: &str) -> Option<Uuid> {
-    Uuid::try_parse(text).ok().filter(|_| text.len() == 36)
-}
-
-fn bad(field: &str, why: &str) -> Failure {
-    Failure::new(Code::InvalidArgument, format!("{field}: {why}"))
 }
