@@ -32,11 +32,11 @@ pub(super) use rows::{Door, Due, Full, Key};
 pub(super) use socket::{Closing, Opening};
 pub(super) use wording::{SCOPES, Types, Word, Wording};
 
-/// All channels.
-#[derive(Debug)]
+/// All channels; a handle.
+#[derive(Clone, Debug)]
 pub(super) struct Channels {
-    limits: Limits,
-    rows: Mutex<Rows>,
+    limits: Arc<Limits>,
+    rows: Arc<Mutex<Rows>>,
 }
 
 impl Default for Channels {
@@ -47,7 +47,7 @@ impl Default for Channels {
 
 impl Channels {
     fn new(limits: Limits) -> Self {
-        Self { rows: Mutex::new(Rows::new(limits.clone())), limits }
+        Self { rows: Arc::new(Mutex::new(Rows::new(limits.clone()))), limits: Arc::new(limits) }
     }
 
     /// Something happened to a user's device.

@@ -89,9 +89,9 @@ pub(crate) fn upgrade(
         Failure::new(Code::UpgradeRequired, why)
     })?;
     app.notices.channels.room(&opening.key.0, opening.key.1)?;
-    let notices = app.notices.clone();
+    let channels = app.notices.channels.clone();
     let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).protocols([PROTOCOL]);
-    Ok(upgrade.on_upgrade(move |socket| talk(socket, notices, opening, wording)).into_response())
+    Ok(upgrade.on_upgrade(move |socket| talk(socket, channels, opening, wording)).into_response())
 }
 
 impl From<Full> for Failure {

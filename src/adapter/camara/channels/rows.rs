@@ -98,10 +98,19 @@ struct Row {
     lost: bool,
     socket: Option<Socket>,
     door: Option<Door>,
+    /// Its socket has gone; until then it is expected back, and is to know what it has missed.
+    awaited: Option<Timestamp>,
+}
+
+/// What of a row ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    Door,
+    Waiting,
 }
 
 impl Row {
-    fn unused(&self) -> bool {
+    fn idle(&self) -> bool {
         self.socket.is_none() && self.door.is_none()
     }
 }
@@ -111,7 +120,7 @@ pub(super) struct Rows {
     limits: Limits,
     rows: BTreeMap<Key, Row>,
     doors: HashMap<String, Key>,
-    ends: BTreeSet<(Timestamp, Key)>,
+    ends: BTreeSet<(Timestamp, Key, End)>,
     /// All events, in the order in which they came; some may have gone from their rows before.
     ages: VecDeque<(Timestamp, Key, u64)>,
     bytes: usize,
@@ -185,6 +194,9 @@ impl Rows {
         };
         row.confirmed = row.confirmed.max(cursor);
         row.used = true;
+        if let Some(until) = row.awaited.take() {
+            self.ends.remove(&(until, key.clone(), End::Waiting));
+        }
         let (socket, wake) = (self.last, Arc::new(Notify::new()));
         row.socket = Some(Socket { number: socket, until, wake: wake.clone() });
         Ok(Place { socket, cursor, wake })
@@ -214,11 +226,13 @@ impl Rows {
 
     /// A socket is gone.
     pub(super) fn leave(&mut self, now: Timestamp, key: &Key, socket: u64) {
+        let until = now + self.limits.keep;
         if let Some(row) = self.of(key, socket) {
             row.socket = None;
+            row.awaited = Some(until);
+            self.ends.insert((until, key.clone(), End::Waiting));
         }
         self.tidy(now);
-        self.forget_unused(key);
     }
 
     /// The channel's door, made where there is none; it stays until then at least.
@@ -235,13 +249,13 @@ impl Rows {
         let row = self.rows.entry(key.clone()).or_default();
         let old = row.door.take();
         if let Some(old) = &old {
-            self.ends.remove(&(old.until, key.clone()));
+            self.ends.remove(&(old.until, key.clone(), End::Door));
         }
         let secret = old.as_ref().map_or(secret, |old| old.secret.clone());
         let door = Door { secret, types, until: old.map_or(until, |old| old.until.max(until)) };
         row.door = Some(door.clone());
         self.doors.insert(door.secret.clone(), key.clone());
-        self.ends.insert((door.until, key.clone()));
+        self.ends.insert((door.until, key.clone(), End::Door));
         Ok(door)
     }
 
@@ -250,8 +264,8 @@ impl Rows {
         self.tidy(now);
         let Some(row) = self.rows.get_mut(key) else { return };
         let Some(door) = row.door.as_mut().filter(|door| door.until < until) else { return };
-        self.ends.remove(&(door.until, key.clone()));
-        self.ends.insert((until, key.clone()));
+        self.ends.remove(&(door.until, key.clone(), End::Door));
+        self.ends.insert((until, key.clone(), End::Door));
         door.until = until;
         if let Some(socket) = &mut row.socket {
             socket.until = socket.until.max(until);
@@ -280,7 +294,7 @@ impl Rows {
         let of_user = (key.0.clone(), Uuid::nil())..=(key.0.clone(), Uuid::max());
         let mine = self.rows.range(of_user);
         if mine.clone().count() >= self.limits.per_user {
-            let idle = mine.filter(|(_, row)| row.unused());
+            let idle = mine.filter(|(_, row)| row.idle());
             let oldest = idle.min_by_key(|(_, row)| row.events.back().map(|due| due.position));
             let oldest = oldest.map(|(key, _)| key.clone()).ok_or(Full::User(self.limits.per_user))?;
             self.forget(&oldest);
@@ -297,10 +311,12 @@ impl Rows {
 
     /// Lets go of what is too old, and of the oldest where there is too much.
     fn tidy(&mut self, now: Timestamp) {
-        while let Some((end, key)) = self.ends.first().filter(|(end, _)| *end <= now).cloned() {
-            self.ends.remove(&(end, key.clone()));
-            if let Some(door) = self.rows.get_mut(&key).and_then(|row| row.door.take()) {
-                self.doors.remove(&door.secret);
+        while let Some((at, key, end)) = self.ends.first().filter(|(at, ..)| *at <= now).cloned() {
+            self.ends.remove(&(at, key.clone(), end));
+            let Some(row) = self.rows.get_mut(&key) else { continue };
+            match end {
+                End::Door => drop(row.door.take().map(|door| self.doors.remove(&door.secret))),
+                End::Waiting => row.awaited = None,
             }
             self.forget_unused(&key);
         }
@@ -319,7 +335,8 @@ impl Rows {
     }
 
     fn forget_unused(&mut self, key: &Key) {
-        if self.rows.get(key).is_some_and(|row| row.unused() && row.events.is_empty()) {
+        if self.rows.get(key).is_some_and(|row| row.idle() && row.awaited.is_none() && row.events.is_empty())
+        {
             self.rows.remove(key);
         }
     }
@@ -327,6 +344,9 @@ impl Rows {
     fn forget(&mut self, key: &Key) {
         if let Some(row) = self.rows.remove(key) {
             self.bytes -= row.bytes;
+            if let Some(until) = row.awaited {
+                self.ends.remove(&(until, key.clone(), End::Waiting));
+            }
         }
     }
 }

@@ -54,13 +54,16 @@ impl Rows {
         assert!(self.rows.len() <= self.limits.channels && self.ages.len() <= self.limits.all_events);
         assert!(self.bytes <= self.limits.all_bytes);
         let doors = self.rows.iter().filter_map(|(key, row)| row.door.as_ref().map(|door| (key, door)));
-        let ends: BTreeSet<_> = doors.clone().map(|(key, door)| (door.until, key.clone())).collect();
-        assert_eq!(ends, self.ends);
-        assert_eq!(self.doors.len(), ends.len());
+        assert_eq!(self.doors.len(), doors.clone().count());
+        let doors_end = doors.clone().map(|(key, door)| (door.until, key.clone(), End::Door));
+        let awaited =
+            self.rows.iter().filter_map(|(key, row)| Some((row.awaited?, key.clone(), End::Waiting)));
+        assert_eq!(doors_end.chain(awaited).collect::<BTreeSet<_>>(), self.ends);
         assert!(doors.into_iter().all(|(key, door)| self.doors[&door.secret] == *key));
         for (key, row) in &self.rows {
             assert!(row.events.len() <= self.limits.events);
-            assert!(!row.unused() || !row.events.is_empty(), "nobody waits for {key:?}");
+            let wanted = !row.idle() || row.awaited.is_some_and(|_| row.socket.is_none());
+            assert!(wanted || !row.events.is_empty(), "nobody waits for {key:?}");
             assert!(row.events.iter().zip(row.events.iter().skip(1)).all(|(a, b)| a.position < b.position));
         }
     }
@@ -167,8 +170,10 @@ fn events_are_kept_for_a_while_and_rows_as_long_as_somebody_wants_them() {
     let place = rows.sit(301, &alice, None);
     assert_eq!(rows.due(&alice, &place), [2]);
     rows.leave(at(302), &alice, place.socket);
-    assert_eq!(rows.rows.len(), 1);
-    rows.told(600, &key("bob", 1), 3);
+    // Its socket may come back.
+    rows.told(601, &key("bob", 1), 3);
+    assert_eq!(rows.rows.len(), 2);
+    rows.told(602, &key("bob", 1), 3);
     assert_eq!(rows.rows.keys().collect::<Vec<_>>(), [&key("bob", 1)]);
     rows.is_sound();
 }
@@ -240,6 +245,8 @@ fn a_door_stays_the_same_until_its_token_ends_and_a_newer_one_keeps_it() {
     rows.is_sound();
     assert_eq!((rows.behind(at(90), "one"), rows.door(at(90), &alice)), (None, None));
     rows.leave(at(91), &alice, place.socket);
+    rows.is_sound();
+    rows.leave(at(391), &alice, place.socket);
     assert!(rows.rows.is_empty());
     rows.is_sound();
 }
@@ -301,5 +308,12 @@ proptest::proptest! {
             }
             rows.is_sound();
         }
+    }
+}
+
+impl Rows {
+    /// Whether a channel has a socket.
+    pub(in super::super) fn has_socket(&self, key: &Key) -> bool {
+        self.rows.get(key).is_some_and(|row| row.socket.is_some())
     }
 }

@@ -1,6 +1,5 @@
 //! One WebSocket of a channel: what is due goes out, each event followed by a ping; a pong confirms.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -12,7 +11,6 @@ use uuid::Uuid;
 use super::rows::{Key, Next, Place};
 use super::wording::{Word, Wording};
 use super::{Channels, lock};
-use crate::adapter::camara::notice::Notices;
 use crate::clock;
 use crate::protocol::time::Timestamp;
 
@@ -102,13 +100,12 @@ enum Over {
 }
 
 /// Serves a socket until its end.
-pub(crate) async fn talk(mut socket: WebSocket, notices: Arc<Notices>, opening: Opening, wording: Wording) {
-    let channels = &notices.channels;
+pub(crate) async fn talk(mut socket: WebSocket, channels: Channels, opening: Opening, wording: Wording) {
     let patience = channels.limits.patience;
     let Opening { key, until, after } = opening;
     let place = lock(&channels.rows).attach(clock::now(), &key, until, after);
     let over = match place {
-        Ok(place) => serve(&mut socket, &Seat { channels, key, place }, &wording).await,
+        Ok(place) => serve(&mut socket, &Seat { channels: &channels, key, place }, &wording).await,
         Err(_) => Over::Closing(Closing::Full),
     };
     if let Over::Closing(closing) = over {
