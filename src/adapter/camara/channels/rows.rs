@@ -30,6 +30,14 @@ pub(crate) struct Due {
     bytes: usize,
 }
 
+#[cfg(test)]
+impl Due {
+    /// One that is in no row.
+    pub(crate) fn new(id: Uuid, at: Timestamp, notice: Arc<Notice>) -> Self {
+        Self { position: 0, id, at, notice, bytes: 0 }
+    }
+}
+
 /// What a socket is to do.
 #[derive(Debug)]
 pub(super) enum Next {
