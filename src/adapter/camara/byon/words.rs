@@ -96,7 +96,8 @@ mod tests {
     use crate::identity::principal::UserId;
     use crate::protocol::time::Timestamp;
 
-    const URL: &str = "https://a.example/vvoip/v1/tel:+14085550002/sessions/00000000-0000-0000-0000-000000000007";
+    const URL: &str =
+        "https://a.example/vvoip/v1/tel:+14085550002/sessions/00000000-0000-0000-0000-000000000007";
 
     fn view() -> SessionView {
         SessionView {
