@@ -8,7 +8,7 @@ use ript::identity::token::{Claims, issue};
 use serde_json::{Value, json};
 
 use crate::common::camara::{
-    BASES, CORRELATOR, DEVICE, NOWHERE, OTHER, SCOPES, V03, ask as ask_now, failure, refused,
+    BASES, CORRELATOR, DEVICE, NOWHERE, OTHER, SCOPES, V03, ask as ask_now, failure, refused, request,
 };
 use crate::common::h1h2::Version;
 use crate::common::socket::open;
@@ -129,8 +129,8 @@ async fn both_generations_share_registrations_and_each_takes_the_others_scopes()
         let list = ask_now(&now, "GET", &format!("{base}/sessions?deviceId={DEVICE}"), "").await.json();
         assert_eq!(list[0]["registrationId"], client);
     }
-    let again = ask_now(&now, "POST", &format!("{V03}/sessions"), &json!({"deviceId": DEVICE}).to_string());
-    assert_eq!(failure(&again.await), refused(409, "ALREADY_EXISTS"));
+    let again = ask_now(&now, "POST", &format!("{V03}/sessions"), &request(DEVICE)).await;
+    assert_eq!(failure(&again), refused(409, "ALREADY_EXISTS"));
     // The current scopes do for the same acts.
     assert_eq!(register(&now, DEVICE).await, (client.clone(), session.clone()));
     assert_eq!(ask(&now, "PUT", &session, &client, "").await.status, 200);

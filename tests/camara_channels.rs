@@ -210,8 +210,10 @@ async fn what_asks_for_no_websocket_is_told_how() {
         for base in BASES {
             let answer = ask(&user, "GET", &channel(base), "").await;
             assert_eq!(failure(&answer), refused(426, "UPGRADE_REQUIRED"));
-            // RFC 9110 §15.5.22.
-            assert_eq!(answer.header("upgrade"), "websocket");
+            // RFC 9110 §15.5.22; RFC 9113 §8.2.2: HTTP/2 and 3 have no such header.
+            let tcp = user.tcp.as_ref().map(|tcp| tcp.version);
+            let upgrade = if tcp == Some(Version::Http1) { "websocket" } else { "" };
+            assert_eq!(answer.header("upgrade"), upgrade);
             for method in ["POST", "PUT", "DELETE", "PATCH"] {
                 let answer = ask(&user, method, &channel(base), "").await;
                 assert_eq!(failure(&answer), refused(405, "METHOD_NOT_ALLOWED"), "{method}");
