@@ -79,6 +79,25 @@ const CAMARA: &[(&str, &str, &str)] = &[
     ("GET", "/webrtc-call-handling/{v}/sessions/{id}", "webrtc-call-handling:sessions:read"),
     ("DELETE", "/webrtc-call-handling/{v}/sessions/{id}", "webrtc-call-handling:sessions:delete"),
     ("PUT", "/webrtc-call-handling/{v}/sessions/{id}/status", "webrtc-call-handling:sessions:write"),
+    (
+        "GET",
+        "/webrtc-events/{v}/channels/{id}",
+        "webrtc-events:org.camaraproject.webrtc-events.v0.session-invitation:create",
+    ),
+    // The generation of 2023, whose plain scopes are tested beside it.
+    ("POST", "/racm/v1/tel:+14085550001/session", "webrtc-registration:sessions:create"),
+    ("PUT", "/racm/v1/tel:+14085550001/session/{id}", "webrtc-registration:sessions:write"),
+    ("DELETE", "/racm/v1/tel:+14085550001/session/{id}", "webrtc-registration:sessions:delete"),
+    ("POST", "/vvoip/v1/tel:+14085550001/sessions", "webrtc-call-handling:sessions:create"),
+    ("GET", "/vvoip/v1/tel:+14085550001/sessions/{id}", "webrtc-call-handling:sessions:read"),
+    ("DELETE", "/vvoip/v1/tel:+14085550001/sessions/{id}", "webrtc-call-handling:sessions:delete"),
+    ("PUT", "/vvoip/v1/tel:+14085550001/sessions/{id}/status", "webrtc-call-handling:sessions:write"),
+    ("GET", "/notificationchannel/v1/{id}/channels", "webrtc-events:read"),
+    (
+        "POST",
+        "/notificationchannel/v1/{id}/channels",
+        "webrtc-events:org.camaraproject.webrtc-events.v0.session-invitation:create",
+    ),
 ];
 
 async fn ask(user: &User, route: &Route) -> Answer {

@@ -7,23 +7,70 @@ use ript::client::audio::{AudioCodec, CALLEE, CALLER, correlate, read_audio, spe
 use ript::client::{AudioCall, AudioOptions, Call, CallEvent};
 use ript::protocol::event::Outcome;
 use serde_json::{Value, json};
+use str0m::media::Direction;
+use tokio::sync::Mutex;
 
 use crate::client_calls::{ALICE, BOB, device, says};
 use crate::common::browser::Browser;
-use crate::common::camara_calls::{CALLS, ask_as, caller};
-use crate::common::user::User;
+use crate::common::camara::{DEVICE, V03, create};
+use crate::common::camara_calls::{CALLS, ask_as, scopes};
+use crate::common::socket::{Socket, open};
+use crate::common::user::{User, token};
 use crate::common::{World, soon};
+
+const EVENTS: &str = "webrtc-events:org.camaraproject.webrtc-events.v0.session-invitation:create \
+                      webrtc-events:org.camaraproject.webrtc-events.v0.session-status:create \
+                      webrtc-events:org.camaraproject.webrtc-events.v0.registration-ends:create";
 
 /// A browser's user: what they ask of the API.
 pub struct Endpoint {
     pub user: User,
     pub registration: String,
+    socket: Mutex<Socket>,
 }
 
 impl Endpoint {
     pub async fn new(world: &World, name: &str, number: &str) -> Self {
-        let (user, registration) = caller(world, name, number).await;
-        Self { user, registration }
+        let scopes = format!("{} {EVENTS}", scopes());
+        let token = token(&world.issuer, name, &[number], &["test"], &scopes);
+        let user = world.user(name, number).await.with_token(token);
+        let registration = create(&user, V03, DEVICE).await;
+        let path = format!("/webrtc-events/v0.3/channels/{DEVICE}");
+        let bearer = format!("Bearer {}", user.token);
+        let socket = open(world, &path, &[("authorization", &bearer)]).await;
+        let socket = Mutex::new(socket.unwrap_or_else(|answer| panic!("{answer:?}")));
+        Self { user, registration, socket }
+    }
+
+    /// The next event: its type's last part, and its data.
+    pub async fn event(&self) -> (String, Value) {
+        let event = self.socket.lock().await.event().await;
+        assert_eq!(
+            (&event["specversion"], &event["datacontenttype"]),
+            (&"1.0".into(), &"application/json".into())
+        );
+        let kind = event["type"].as_str().unwrap().rsplit('.').next().unwrap().to_owned();
+        (kind, event["data"].clone())
+    }
+
+    /// The invitation that comes next.
+    pub async fn invited(&self) -> Value {
+        let (kind, data) = self.event().await;
+        assert_eq!(kind, "session-invitation", "{data}");
+        data
+    }
+
+    /// The statuses that are told until this one is, with the last event.
+    pub async fn told(&self, last: &str) -> (Vec<String>, Value) {
+        let mut all = Vec::new();
+        loop {
+            let (kind, data) = self.event().await;
+            assert_eq!(kind, "session-status", "{data}");
+            all.push(data["status"].as_str().unwrap().to_owned());
+            if data["status"] == last {
+                return (all, data);
+            }
+        }
     }
 
     pub async fn call(&self, to: &str, offer: &str) -> String {
@@ -153,4 +200,58 @@ async fn keys_pressed_in_the_browser_are_heard() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ript_client_calls_a_browser_that_holds_and_resumes() {
+    let world = World::with_camara(Settings::default()).await;
+    let bob = Endpoint::new(&world, "bob", BOB).await;
+    let alice = device(&world, "alice", ALICE, &AudioCodec::ALL).await;
+    let placed = alice.place(BOB, None).await.unwrap();
+    let id = bob.invited().await["mediaSessionId"].as_str().unwrap().to_owned();
+    let browser = Browser::new(&[AudioCodec::Opus], CALLEE).await;
+    let session = bob.session(&id).await;
+    assert_eq!(
+        (&session["status"], &session["originatorAddress"]),
+        (&"Initial".into(), &format!("tel:{ALICE}").into())
+    );
+    bob.put(&id, json!({"status": "Ringing"})).await;
+    soon("ringing", placed.alerting()).await.unwrap();
+    let own = browser.answer(&sdp(&session, "offer")).await;
+    let session = bob.put(&id, json!({"status": "Connected", "answer": {"sdp": own}})).await;
+    assert_eq!(session["status"], "Connected");
+    soon("answered", placed.answered()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let at_alice = folder.path().join("alice.wav");
+    let options = AudioOptions { record: Some(at_alice.clone()), ..says(CALLER) };
+    let audio = AudioCall::start(&placed, options).unwrap();
+    browser.hears(250).await;
+    // Held by an offer that sends only, and taken up again by one that does both.
+    let hold = browser.offer_as(false, Direction::SendOnly).await;
+    let held = bob.put(&id, json!({"status": "Hold", "offer": {"sdp": hold}})).await;
+    browser.take_answer(&sdp(&held, "answer")).await;
+    assert!(sdp(&held, "answer").contains("a=recvonly"), "{held}");
+    soon("nothing more", async {
+        loop {
+            let before = browser.packets();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            if browser.packets() == before {
+                break;
+            }
+        }
+    })
+    .await;
+    let resume = browser.offer_as(false, Direction::SendRecv).await;
+    let going = bob.put(&id, json!({"status": "Resume", "offer": {"sdp": resume}})).await;
+    browser.take_answer(&sdp(&going, "answer")).await;
+    browser.hears(50).await;
+    soon("the end", placed.end()).await.unwrap();
+    bob.until(&id, "Terminated").await;
+    let (told, last) = bob.told("Terminated").await;
+    assert_eq!(told, ["Ringing", "Connected", "Hold", "Resume", "Terminated"]);
+    assert_eq!(last["sequenceNumber"], 6);
+    audio.finish().await.unwrap();
+    let at_browser = browser.hears_of(CALLER);
+    let at_alice = correlate(&speech(CALLEE), &read_audio(&at_alice).unwrap(), 48_000);
+    assert!(at_browser.holds_speech() && at_alice.holds_speech(), "{at_browser:?} {at_alice:?}");
 }

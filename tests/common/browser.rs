@@ -24,6 +24,7 @@ pub struct Heard {
     pub samples: Vec<i16>,
     pub packets: u64,
     pub digits: String,
+    event: Option<u64>,
     pub video: Vec<Vec<u8>>,
     pub connected: bool,
 }
@@ -76,7 +77,7 @@ impl Browser {
     pub async fn new(codecs: &[AudioCodec], file: &'static [u8]) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let mut config = RtcConfig::new().clear_codecs();
+        let mut config = RtcConfig::new().clear_codecs().set_reordering_size_audio(0);
         for codec in codecs {
             config = match codec {
                 AudioCodec::Opus => config.enable_opus(true, false),
@@ -219,7 +220,9 @@ impl Peer {
             Event::MediaData(data) => {
                 let mut heard = self.heard.lock().unwrap();
                 if let str0m::format::CodecExtra::Tele(event) = &data.codec_extra {
-                    if event.end {
+                    // RFC 4733 §2.5.1.4: the end comes three times.
+                    if event.end && heard.event != Some(data.time.numer()) {
+                        heard.event = Some(data.time.numer());
                         heard.digits.push(char::from(b"0123456789*#ABCD"[usize::from(event.event)]));
                     }
                     return;

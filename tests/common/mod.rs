@@ -9,6 +9,7 @@ pub mod idp;
 pub mod link;
 pub mod load;
 pub mod media;
+pub mod socket;
 pub mod user;
 
 use std::net::SocketAddr;

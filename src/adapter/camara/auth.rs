@@ -6,6 +6,7 @@ use super::error::{Code, Failure};
 use super::phone::PhoneNumber;
 use crate::identity::principal::{Principal, UserId};
 use crate::protocol::problem::Problem;
+use crate::protocol::time::Timestamp;
 use crate::service::Service;
 
 /// The holder of a token that may do what it asks for.
@@ -24,13 +25,22 @@ impl Caller {
         scope: &'static str,
     ) -> Result<Self, Failure> {
         let authorization = headers.get(header::AUTHORIZATION);
-        let principal = service.holder(authorization.and_then(|value| value.to_str().ok())).await?;
+        Self::of_any(service, authorization.and_then(|value| value.to_str().ok()), &[scope]).await
+    }
+
+    /// Checks a token, however it came, that is to have one of some scopes.
+    pub(super) async fn of_any(
+        service: &Service,
+        authorization: Option<&str>,
+        scopes: &[&'static str],
+    ) -> Result<Self, Failure> {
+        let principal = service.holder(authorization).await?;
         if principal.is_trunk() {
             let why = "another server's token has no devices; use a token of a user";
             return Err(Failure::new(Code::PermissionDenied, why));
         }
-        if !principal.has_scope(scope) {
-            return Err(Problem::lacks_scope(scope).into());
+        if !scopes.iter().any(|scope| principal.has_scope(scope)) {
+            return Err(Problem::lacks_scope(scopes.first().copied().unwrap_or_default()).into());
         }
         // webrtc-registration.yaml, createRegistration: the number is the token's, never the body's.
         let number = principal.numbers.iter().find_map(|number| number.parse().ok());
@@ -45,6 +55,16 @@ impl Caller {
     /// The token's holder.
     pub(super) fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// Whether the token was issued for this too.
+    pub(super) fn has_scope(&self, scope: &str) -> bool {
+        self.principal.has_scope(scope)
+    }
+
+    /// How long what the token opens stays open: as long as the token would be taken.
+    pub(super) fn lasts(&self, service: &Service) -> Timestamp {
+        self.principal.expires + service.settings.tokens.leeway
     }
 
     /// Demands that the token still speaks for a number.

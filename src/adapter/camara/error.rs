@@ -44,6 +44,11 @@ codes! {
     NotFound = "NOT_FOUND", 404;
     MethodNotAllowed = "METHOD_NOT_ALLOWED", 405;
     AlreadyExists = "ALREADY_EXISTS", 409;
+    // BYON-Notification-Channel.yaml, Generic409.
+    Conflict = "CONFLICT", 409;
+    TooManyRequests = "TOO_MANY_REQUESTS", 429;
+    // RFC 9110 §15.5.22.
+    UpgradeRequired = "UPGRADE_REQUIRED", 426;
     // RFC 8470 §5.2 and RFC 5842 §7.2: CAMARA has no names for these.
     TooEarly = "TOO_EARLY", 425;
     LoopDetected = "LOOP_DETECTED", 508;
@@ -92,6 +97,10 @@ impl IntoResponse for Failure {
         let headers = response.headers_mut();
         if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if code == Code::UpgradeRequired {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if code == Code::Unavailable {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

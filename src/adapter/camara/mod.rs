@@ -58,6 +58,7 @@ struct Camara {
     registrations: Registrations,
     sessions: Arc<Sessions>,
     notices: Arc<Notices>,
+    correlators: byon::Correlators,
     max_body: usize,
     /// Where devices are registered.
     tg: Option<TgId>,
@@ -144,8 +145,11 @@ pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router,
     let webrtc = webrtc.map_err(|error| StartError::Port { listen, error })?;
     let sessions = Sessions::new(service.clone(), webrtc, notices.clone(), location, offerless);
     let sessions = Arc::new(sessions);
-    let camara = Arc::new(Camara { service, registrations, sessions, notices, max_body, tg, emergency });
+    let correlators = byon::Correlators::default();
+    let camara = Camara { service, registrations, sessions, notices, correlators, max_body, tg, emergency };
+    let camara = Arc::new(camara);
     camara.restore().await;
-    let routes = racm::routes().merge(call_handling::routes());
+    let routes =
+        racm::routes().merge(call_handling::routes()).merge(channels::routes()).merge(byon::routes());
     Ok(routes.layer(axum::middleware::from_fn(correlator::correlate)).with_state(camara))
 }
