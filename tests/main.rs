@@ -55,4 +55,5 @@ mod trunk_join;
 mod vectors_advertisement;
 mod vectors_chunk;
 mod versions;
+mod webrtc_hostile;
 mod x5u;

@@ -27,6 +27,8 @@ pub struct Heard {
     event: Option<u64>,
     pub video: Vec<Vec<u8>>,
     pub connected: bool,
+    /// The newest SRTP packet that went out.
+    pub sent: Vec<u8>,
 }
 
 enum Say {
@@ -200,6 +202,9 @@ impl Peer {
             match self.rtc.poll_output().unwrap() {
                 Output::Timeout(at) => return at,
                 Output::Transmit(transmit) => {
+                    if matches!(*transmit.contents, [128..=191, kind, ..] if !(192..=223).contains(&kind)) {
+                        self.heard.lock().unwrap().sent = transmit.contents.to_vec();
+                    }
                     let _ = self.socket.send_to(&transmit.contents, transmit.destination).await;
                 }
                 Output::Event(event) => self.happened(event),
