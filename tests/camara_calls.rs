@@ -115,7 +115,7 @@ impl Endpoint {
     }
 }
 
-fn sdp(session: &Value, member: &str) -> String {
+pub fn sdp(session: &Value, member: &str) -> String {
     session[member]["sdp"].as_str().unwrap_or_else(|| panic!("no {member} in {session}")).to_owned()
 }
 

@@ -94,7 +94,9 @@ async fn checks_that_are_not_signed_open_no_way_in() {
     session.counted("the packet after the checks", |drops| drops.strangers > before).await;
     // And the session is heard as before.
     let (leg, _) = (&session._leg, ());
-    assert!(leg.offered(session.browser.offer_as(true, str0m::media::Direction::SendRecv).await).await.is_ok());
+    assert!(
+        leg.offered(session.browser.offer_as(true, str0m::media::Direction::SendRecv).await).await.is_ok()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -204,8 +204,12 @@ impl Sessions {
             destination: to.to_string(),
             passport: String::new(),
         };
-        let vouched =
-            Vouched { from, withheld: wanted.anonymous, location: location.map(|location| location.0) };
+        let vouched = Vouched {
+            from,
+            withheld: wanted.anonymous,
+            location: location.map(|location| location.0),
+            advertisement: owner::transcoded(&described.native),
+        };
         let placing = {
             let (service, principal) = (self.shared.service.clone(), caller.principal().clone());
             let tg = handler.tg.clone();
@@ -323,8 +327,7 @@ impl Shared {
             correlator: None,
         };
         let theirs = call.location.filter(|_| self.location).map(Location);
-        let mut owner = Owner::receiver(&self, view, handler, leg, media, media_events, theirs);
-        owner.invite();
+        let owner = Owner::receiver(&self, view, handler, leg, media, media_events, theirs);
         self.start(owner, calls.id, leg);
         Ok(())
     }
@@ -363,11 +366,13 @@ impl Shared {
 
     /// A call that comes to nothing is a session all the same.
     fn ended_at_once(&self, view: SessionView, status: Status, reason: &str) {
-        let session = view.id;
-        let view = owner::ended_at_once(&self.notices, view, status, reason);
+        let view = Arc::new(SessionView { status, ..view });
         let (asks, _) = mpsc::channel(1);
-        lock(&self.book).all.insert(session, Handle { leg: None, asks, view });
-        self.ended(CallId::from_u128(0), session);
+        let handle = Handle { leg: None, asks, view: watch::channel(view.clone()).1 };
+        // Who is told may ask at once.
+        lock(&self.book).all.insert(view.id, handle);
+        self.ended(CallId::from_u128(0), view.id);
+        owner::ended_at_once(&self.notices, view, reason);
     }
 
     /// The other sessions of a call on this server.

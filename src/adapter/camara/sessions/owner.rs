@@ -73,24 +73,16 @@ fn read(directives: &Value) -> Directives {
 }
 
 /// Tells of a call that came to nothing.
-pub(super) fn ended_at_once(
-    notices: &Notices,
-    mut view: SessionView,
-    status: Status,
-    reason: &str,
-) -> watch::Receiver<Arc<SessionView>> {
-    view.status = status;
-    let session = Arc::new(view);
+pub(super) fn ended_at_once(notices: &Notices, session: Arc<SessionView>, reason: &str) {
     let notice = SessionNotice {
-        session: session.clone(),
         reason: reason.to_owned(),
         sequence: 1,
-        sip: status.sip(),
+        sip: session.status.sip(),
         offer_required: false,
         location: None,
+        session: session.clone(),
     };
     notices.tell(&session.user, session.device, Notice::Status(notice));
-    watch::channel(session).1
 }
 
 impl Owner {
@@ -157,7 +149,7 @@ impl Owner {
     }
 
     /// Tells the device that somebody calls.
-    pub(super) fn invite(&mut self) {
+    fn invite(&mut self) {
         let mut notice = self.notice("somebody calls");
         notice.offer_required = self.view.offer.is_none();
         self.shared.notices.tell(&self.view.user, self.view.device, Notice::Invitation(notice));
@@ -188,6 +180,9 @@ impl Owner {
 
     pub(super) async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
         let mut newest = None;
+        if self.role == Role::Receiver {
+            self.invite();
+        }
         let Some(mut near) = self.open(None).await else { return self.is_over().await };
         while self.stage != Stage::Over {
             let lost = self.lost;
@@ -466,19 +461,8 @@ impl Owner {
 
     /// Without transcoding where the other side shares a codec with the browser; with it where not.
     async fn adapt(&mut self) {
-        let audio: Vec<&str> = names(&self.native, MediaKind::Audio);
-        let video: Vec<&str> = names(&self.native, MediaKind::Video);
-        let all = WebRtc::advertisement();
-        let mut more = audio.clone();
-        // Digits don't need to be understood by the browser: it takes them or hears none.
-        more.extend(
-            names(&all, MediaKind::Audio)
-                .into_iter()
-                .filter(|name| !audio.contains(name) && *name != "telephone-event"),
-        );
-        let spoken = self.native.clone();
-        let transcoded = WebRtc::advertised(&more, &video);
-        for advertisement in [spoken, transcoded] {
+        let mute = names(&self.native, MediaKind::Audio).is_empty();
+        for advertisement in [self.native.clone(), transcoded(&self.native)] {
             self.device.advertisement = advertisement;
             let Ok(calls) = self.calls() else { return };
             let changed = Input::Changed { device: self.device.clone() };
@@ -488,7 +472,7 @@ impl Owner {
             let Ok(view) = calls.view(self.leg, Some(self.handler.key)).await else { return };
             let flows = |directives: &Value| read(directives).audio().is_some();
             let held = view.state == State::Answered && read(&view.client_directives).is_empty() && view.held;
-            if audio.is_empty() || held || flows(&view.client_directives) && flows(&view.server_directives) {
+            if mute || held || flows(&view.client_directives) && flows(&view.server_directives) {
                 return self.direct(&view.client_directives, &view.server_directives).await;
             }
         }
@@ -497,6 +481,19 @@ impl Owner {
     async fn direct(&mut self, client: &Value, server: &Value) {
         self.media.direct(read(client), read(server)).await;
     }
+}
+
+/// What a device sends and renders with the server's help: all audio that is transcoded here.
+pub(super) fn transcoded(native: &Advertisement) -> Advertisement {
+    let (mut audio, video) = (names(native, MediaKind::Audio), names(native, MediaKind::Video));
+    if !audio.is_empty() {
+        let all = names(&WebRtc::advertisement(), MediaKind::Audio);
+        // A browser that takes no digits hears none.
+        let more = all.into_iter().filter(|name| *name != "telephone-event");
+        let more: Vec<_> = more.filter(|name| !audio.contains(name)).collect();
+        audio.extend(more);
+    }
+    WebRtc::advertised(&audio, &video)
 }
 
 fn names(advertisement: &Advertisement, kind: MediaKind) -> Vec<&'static str> {
