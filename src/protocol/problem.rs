@@ -133,7 +133,7 @@ pub struct Problem {
 }
 
 /// A problem document as it stands on the wire; members that we don't know are ignored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProblemBody {
     /// A URI for the kind of problem.
     #[serde(rename = "type", default)]

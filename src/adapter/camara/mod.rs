@@ -37,6 +37,8 @@ use crate::clock;
 use crate::protocol::number::Number;
 use crate::service::Service;
 use crate::store::StoreError;
+pub(crate) use address::PATTERN as ADDRESS_PATTERN;
+pub(crate) use error::codes;
 use registration::Registrations;
 pub use settings::{Settings, WebRtcSettings};
 
