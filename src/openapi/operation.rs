@@ -71,13 +71,13 @@ impl Operation {
     /// Needs a token, whatever it is for.
     pub(super) fn token(mut self) -> Self {
         self.security = Security::Token;
-        self
+        self.refuses(&[401])
     }
 
     /// Needs a token with a scope.
     pub(super) fn scope(mut self, scope: &'static str) -> Self {
         self.security = Security::Scope(scope);
-        self
+        self.refuses(&[401, 403])
     }
 
     /// Takes something else for the token.

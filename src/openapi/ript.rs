@@ -33,7 +33,7 @@ pub(super) fn operations() -> Vec<Operation> {
                 .map(|one| if suffix.is_empty() { one } else { one.deprecated() })
                 .collect::<Vec<_>>()
         };
-        all.extend(spelling(registrations(&format!("/{collection}"), &format!("{suffix}"))));
+        all.extend(spelling(registrations(&format!("/{collection}"), suffix)));
         all.extend(spelling(registrations(
             &format!("/providertgs/{{tg}}/{collection}"),
             &format!("OnTg{suffix}"),
@@ -83,7 +83,7 @@ fn handlers() -> Vec<Operation> {
             .refuses(&[400, 413, 422]),
         on("delete", one, "removeHandler", "Removes a device").answers_nothing(204, "It is gone"),
     ];
-    all.into_iter().map(|one| one.scope(HANDLERS).refuses(&[401, 403, 404])).collect()
+    all.into_iter().map(|one| one.scope(HANDLERS).refuses(&[404])).collect()
 }
 
 fn enrol(path: &str, id: &'static str) -> Operation {
@@ -91,7 +91,7 @@ fn enrol(path: &str, id: &'static str) -> Operation {
         .scope(CERTS)
         .bodies(true, &[("application/pkcs10", ""), ("application/x-pem-file", "")])
         .answers_with(200, "The chain, leaf first", &[("application/pem-certificate-chain", "")], &[])
-        .refuses(&[400, 401, 403, 404, 413, 422, 429, 502])
+        .refuses(&[400, 404, 413, 422, 429, 502])
 }
 
 fn calls() -> Vec<Operation> {
@@ -140,7 +140,7 @@ fn calls() -> Vec<Operation> {
     let media =
         media.into_iter().map(|one| one.takes(&["handler"]).or("ticket").or("cookie").refuses(&[400, 410]));
     let all = signalling.into_iter().chain(media);
-    all.map(|one| one.scope(CALLS).refuses(&[401, 403, 404])).collect()
+    all.map(|one| one.scope(CALLS).refuses(&[404])).collect()
 }
 
 fn registrations(path: &str, suffix: &str) -> Vec<Operation> {
@@ -167,22 +167,22 @@ fn registrations(path: &str, suffix: &str) -> Vec<Operation> {
         put("post", "registerCustomer"),
         put("put", "putCustomer"),
     ];
-    all.into_iter().map(|one| one.scope(TRUNKS).refuses(&[401, 403, 404])).collect()
+    all.into_iter().map(|one| one.scope(TRUNKS).refuses(&[404])).collect()
 }
 
 fn registration(path: &str, suffix: &str) -> Vec<Operation> {
     let new = |method, id: &str, what| {
         Operation::new(method, format!("{ROOT}{path}"), format!("{id}{suffix}"), what)
             .scope(TRUNKS)
-            .refuses(&[401, 403, 404])
+            .refuses(&[404])
     };
     vec![
         new("get", "describeCustomer", "A customer's TG").answers(200, "The registration", "ConsumerTg"),
         new("put", "changeCustomer", "Changes a customer's TG")
             .body("ConsumerTg")
-            .answers(200, "The registration", "ConsumerTg")
+            .answers_with(200, "The registration", &[(JSON, "ConsumerTg")], &["Location"])
             .answers_with(201, "The registration, made anew", &[(JSON, "ConsumerTg")], &["Location"])
-            .refuses(&[400, 413, 422, 429]),
+            .refuses(&[400, 413, 422, 429, 502]),
         new("delete", "removeCustomer", "Ends a customer's registration")
             .answers_nothing(204, "It has ended"),
     ]
@@ -197,12 +197,12 @@ fn push() -> Vec<Operation> {
             .answers_with(101, "A WebSocket: one tap a text message", &[], &[])
             .answers_with(200, "Taps, one by one", taps, &[])
             .scope(CALLS)
-            .refuses(&[400, 401, 403, 404, 429]),
+            .refuses(&[400, 404, 429]),
         on("post", "/push/tickets", "pushTicket", "A ticket for the push channel, good for 30 s and one use")
             .takes(&["handler"])
             .answers(201, "The ticket", "TicketAnswer")
             .scope(CALLS)
-            .refuses(&[401, 403, 404]),
+            .refuses(&[404]),
     ]
 }
 
