@@ -448,7 +448,6 @@ async fn a_correlator_that_breaks_its_pattern_is_refused_before_all_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "sessions/ makes none yet"]
 async fn others_sessions_are_as_if_they_were_not_there_and_one_is_deleted_once() {
     let world = World::start().await;
     let (alice, registration) = caller(&world, "alice", ALICE).await;

@@ -12,6 +12,7 @@ mod audit;
 mod authorization;
 mod bad_input;
 mod calls;
+mod camara_calls;
 mod camara_calls_refused;
 mod camara_refusals;
 mod camara_registration;

@@ -304,6 +304,7 @@ async fn answers_are_as_their_schemas_say() {
     let (carol, registration) = caller(&world, "carol", "+14085550003").await;
     let sessions = format!("{}/sessions", camara::V03);
     let one = format!("{sessions}/{registration}");
+    let mut session = String::new();
     for (method, path, body, status) in [
         ("POST", sessions.clone(), camara::request(OTHER), 201),
         ("POST", sessions.clone(), camara::request(DEVICE), 409),
@@ -315,11 +316,21 @@ async fn answers_are_as_their_schemas_say() {
         ("POST", format!("{CALLS}/sessions"), "{}".into(), 400),
         ("POST", format!("{CALLS}/sessions"), call("+14085550009", "+14085550002").to_string(), 403),
         ("GET", format!("{CALLS}/sessions/{NOWHERE}"), String::new(), 404),
+        ("POST", format!("{CALLS}/sessions"), call("+14085550003", "+14085550002").to_string(), 201),
         ("DELETE", one, String::new(), 204),
     ] {
         let answer = ask_as(&carol, &registration, method, &path, &body).await;
         assert_eq!(answer.status.as_u16(), status, "{method} {path} {answer:?}");
         hold(&document, method, &path, &answer);
+        if status == 201 && path.starts_with(CALLS) {
+            session = format!("{CALLS}/sessions/{}", answer.json()["mediaSessionId"].as_str().unwrap());
+        }
+    }
+    for (method, tail, body) in
+        [("GET", "", ""), ("PUT", "/status", "{}"), ("DELETE", "", ""), ("DELETE", "", "")]
+    {
+        let path = format!("{session}{tail}");
+        hold(&document, method, &path, &ask_as(&carol, &registration, method, &path, body).await);
     }
 }
 
