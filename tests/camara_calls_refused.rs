@@ -449,7 +449,7 @@ async fn a_correlator_that_breaks_its_pattern_is_refused_before_all_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_sessions_are_as_if_they_were_not_there_and_one_is_deleted_once() {
-    let world = World::start().await;
+    let world = World::with_camara(camara::Settings::default()).await;
     let (alice, registration) = caller(&world, "alice", ALICE).await;
     let (mallory, _) = caller(&world, "mallory", "+14085550009").await;
     let body = call(ALICE, BOB).to_string();
