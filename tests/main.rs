@@ -43,6 +43,7 @@ mod media_relay;
 mod media_session;
 mod media_streams;
 mod oauth;
+mod openapi;
 mod origins;
 mod placing;
 mod push;

@@ -9,6 +9,7 @@
 //! | `ript login`, `ript logout` | `login` |
 //! | `ript trunk` | `trunk` |
 //! | `ript demo` | `demo` |
+//! | `ript openapi` | here: [`crate::openapi`] makes it |
 
 pub mod call;
 pub mod certs;
@@ -25,6 +26,7 @@ pub mod tgs;
 pub mod token;
 pub mod trunk;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -72,6 +74,8 @@ enum Command {
     Call(call::Args),
     /// Run a server, a callee and a caller on this machine, and check that each hears the other
     Demo(demo::Args),
+    /// Print the OpenAPI document of all that a server serves
+    Openapi,
 }
 
 impl Cli {
@@ -95,6 +99,10 @@ impl Cli {
             Command::Listen(args) => args.run().await,
             Command::Call(args) => args.run().await,
             Command::Demo(args) => args.run().await,
+            Command::Openapi => {
+                writeln!(std::io::stdout(), "{:#}", crate::openapi::document())?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }

@@ -182,6 +182,7 @@ impl World {
         .expect("keys");
         let service = Service::start(settings.clone(), store.clone()).await.expect("services");
         let adapters = ript::adapter::camara::router(service.clone(), camara).await.expect("CAMARA's APIs");
+        let adapters = adapters.merge(ript::openapi::routes());
         let resources = resource::Settings { origins: vec!["https://app.example".into()], ..resources };
         let router = resource::router_with(service.clone(), resources, adapters);
         let limits = Arc::new(limits);

@@ -17,7 +17,6 @@ macro_rules! codes {
         pub(super) enum Code { $($name,)* }
 
         impl Code {
-            #[cfg(test)]
             const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             const fn as_str(self) -> &'static str {
@@ -55,6 +54,11 @@ codes! {
     Internal = "INTERNAL", 500;
     EmergencyNotSupported = "CALLTYPE_EMERGENCY_NOT_SUPPORTED", 501;
     Unavailable = "UNAVAILABLE", 503;
+}
+
+/// Every code, with its status.
+pub(crate) fn codes() -> Vec<(u16, &'static str)> {
+    Code::ALL.iter().map(|code| (code.status(), code.as_str())).collect()
 }
 
 /// A refusal as these APIs tell it.
