@@ -62,6 +62,11 @@ impl Caller {
         self.principal.expires + service.settings.tokens.leeway
     }
 
+    /// The token's holder.
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
     /// Demands that the token still speaks for a number.
     pub(super) fn speaks_for(&self, number: &PhoneNumber) -> Result<(), Failure> {
         if self.principal.may_use_number(number.as_str()) {

@@ -30,15 +30,25 @@ pub mod registration;
 mod sessions;
 mod settings;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use uuid::Uuid;
 
+use crate::adapter::webrtc::WebRtc;
 use crate::clock;
+use crate::identity::principal::UserId;
+use crate::protocol::id::TgId;
 use crate::protocol::number::Number;
+use crate::protocol::time::Timestamp;
 use crate::service::Service;
 use crate::store::StoreError;
-use registration::Registrations;
+use auth::Caller;
+use error::{Code, Failure};
+use notice::Notices;
+use registration::{Registration, Registrations, Wanted};
+use sessions::Sessions;
 pub use settings::{Settings, WebRtcSettings};
 
 /// What every handler has at hand.
@@ -46,24 +56,100 @@ pub use settings::{Settings, WebRtcSettings};
 struct Camara {
     service: Arc<Service>,
     registrations: Registrations,
-    sessions: sessions::Sessions,
-    notices: Arc<notice::Notices>,
+    sessions: Arc<Sessions>,
+    notices: Arc<Notices>,
     correlators: byon::Correlators,
     max_body: usize,
+    /// Where devices are registered.
+    tg: Option<TgId>,
     /// Where emergency calls go.
     emergency: Option<Number>,
 }
 
+/// Why these APIs can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store would not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The WebRTC port is taken or forbidden.
+    #[error("camara.webrtc.listen: {listen}/udp can't be used: {error}")]
+    Port {
+        /// Where it was to be.
+        listen: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+impl Camara {
+    /// The TG on which a caller's devices are registered.
+    fn tg_of(&self, caller: &Caller) -> Result<TgId, Failure> {
+        if let Some(tg) = &self.tg {
+            return Ok(tg.clone());
+        }
+        let mut tgs = self.service.settings.tgs.iter().map(|tg| &tg.id);
+        let own = tgs.find(|tg| caller.principal().may_use_tg(tg.as_str())).cloned();
+        own.ok_or_else(|| {
+            let why = "the access token names no trunk group of this server (claim `tgs`)";
+            Failure::new(Code::PermissionDenied, why)
+        })
+    }
+
+    /// Registers a caller's device: it is there, and it rings.
+    async fn register(
+        &self,
+        caller: &Caller,
+        device: Uuid,
+        expires: Option<Timestamp>,
+    ) -> Result<Registration, Failure> {
+        let tg = self.tg_of(caller)?;
+        let wanted = Wanted { user: caller.user.clone(), device, number: caller.number.clone(), expires };
+        let made = self.registrations.create(clock::now(), wanted).await?;
+        if let Err(problem) = self.sessions.register(&made, &tg).await {
+            // A device that doesn't ring isn't registered.
+            let _ = self.registrations.remove(clock::now(), &caller.user, made.id).await;
+            return Err(problem.into());
+        }
+        Ok(made)
+    }
+
+    /// Ends a user's registration.
+    async fn unregister(&self, user: &UserId, id: Uuid) -> Result<(), Failure> {
+        let now = clock::now();
+        let ended = self.registrations.get(now, user, id)?;
+        self.registrations.remove(now, user, id).await?;
+        self.sessions.unregister(&ended);
+        Ok(())
+    }
+
+    /// Registrations that outlived the last process ring again; handlers of those that ended with it go.
+    async fn restore(&self) {
+        let active = self.registrations.active(clock::now());
+        self.sessions.tidy(&active).await;
+        for registration in active {
+            if let Err(problem) = self.sessions.resume(&registration) {
+                tracing::warn!(code = problem.code.as_str(), "a registered device does not ring");
+            }
+        }
+    }
+}
+
 /// All routes, with what the store remembers behind them.
-pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router, StoreError> {
-    let Settings { max_body, registrations, emergency, .. } = settings;
+pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router, StartError> {
+    let Settings { max_body, registrations, tg, emergency, location, webrtc } = settings;
     let registrations = Registrations::load(service.store.clone(), registrations, clock::now()).await?;
-    let notices = Arc::<notice::Notices>::default();
-    let sessions = sessions::Sessions::default();
+    let notices = Arc::<Notices>::default();
+    let WebRtcSettings { listen, public, sessions, offerless } = webrtc;
+    let webrtc = WebRtc::bind(listen, &public, sessions);
+    let webrtc = webrtc.map_err(|error| StartError::Port { listen, error })?;
+    let sessions = Sessions::new(service.clone(), webrtc, notices.clone(), location, offerless);
+    let sessions = Arc::new(sessions);
     let correlators = byon::Correlators::default();
     let camara =
-        Arc::new(Camara { service, registrations, sessions, notices, correlators, max_body, emergency });
-    let routes =
-        racm::routes().merge(call_handling::routes()).merge(channels::routes()).merge(byon::routes());
+        Arc::new(Camara { service, registrations, sessions, notices, correlators, max_body, tg, emergency });
+    camara.restore().await;
+    let routes = racm::routes().merge(call_handling::routes());
+    let routes = routes.merge(channels::routes()).merge(byon::routes());
     Ok(routes.layer(axum::middleware::from_fn(correlator::correlate)).with_state(camara))
 }

@@ -18,7 +18,7 @@ use super::body::{
     App, Id, TIME, bad, id_in_path, members, minimal, no_such_method, prefers_minimal, time, uuid,
 };
 use super::error::{Code, Failure, json_response};
-use super::registration::{Refusal, Registration, Wanted};
+use super::registration::{Refusal, Registration};
 use crate::clock;
 use crate::protocol::time::Timestamp;
 
@@ -80,9 +80,7 @@ async fn create(State(app): App, headers: HeaderMap, body: Body) -> Result<Respo
         None => return Err(bad("deviceId", "it is missing; a UUID is expected that stays the device's own")),
     };
     let expires = expire_time(&members)?;
-    let Caller { user, number, .. } = caller;
-    let wanted = Wanted { user, device, number, expires };
-    let made = app.registrations.create(clock::now(), wanted).await?;
+    let made = app.register(&caller, device, expires).await?;
     Ok(json_response(StatusCode::CREATED, &described(&made)))
 }
 
@@ -112,7 +110,7 @@ async fn update(State(app): App, headers: HeaderMap, id: Id, body: Body) -> Resu
 /// webrtc-registration.yaml, deleteRegistrationById
 async fn remove(State(app): App, headers: HeaderMap, id: Id) -> Result<Response, Failure> {
     let caller = Caller::of(&app.service, &headers, DELETE).await?;
-    app.registrations.remove(clock::now(), &caller.user, known(id_in_path(id, FIELD)?)?).await?;
+    app.unregister(&caller.user, known(id_in_path(id, FIELD)?)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

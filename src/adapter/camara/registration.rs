@@ -328,6 +328,13 @@ impl Registrations {
         found
     }
 
+    /// All that are active.
+    pub(super) fn active(&self, now: Timestamp) -> Vec<Registration> {
+        let mut book = lock(&self.book);
+        book.expire(now);
+        book.all.values().cloned().collect()
+    }
+
     /// A user's registrations on a device, whatever their numbers.
     pub(super) fn list(&self, now: Timestamp, user: &UserId, device: Uuid) -> Vec<Registration> {
         let mut book = lock(&self.book);

@@ -32,6 +32,8 @@ pub struct WebRtcSettings {
     pub public: Vec<IpAddr>,
     /// Sessions at once.
     pub sessions: usize,
+    /// Invitations come without an offer: the device that is called makes one.
+    pub offerless: bool,
 }
 
 impl Default for Settings {
@@ -50,6 +52,6 @@ impl Default for Settings {
 impl Default for WebRtcSettings {
     /// A free port that only this machine reaches.
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), public: vec![], sessions: 1_000 }
+        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), public: vec![], sessions: 1_000, offerless: false }
     }
 }

@@ -13,7 +13,7 @@ use crate::adapter::camara::Camara;
 use crate::adapter::camara::auth::Caller;
 use crate::adapter::camara::body::{App, bad, members, uuid};
 use crate::adapter::camara::error::{Failure, json_response};
-use crate::adapter::camara::registration::{Refusal, Registration, Wanted};
+use crate::adapter::camara::registration::{Refusal, Registration};
 use crate::clock;
 
 const CREATES: [&str; 2] = ["webrtc-registration:sessions:create", WRITE];
@@ -43,24 +43,26 @@ pub(super) async fn create(
 }
 
 /// The file has no conflict: who asks again, having lost the answer, gets the same registration, refreshed.
-async fn register(app: &Camara, caller: &Caller, device: Uuid) -> Result<Registration, Refusal> {
+async fn register(app: &Camara, caller: &Caller, device: Uuid) -> Result<Registration, Failure> {
     let (user, number) = (&caller.user, &caller.number);
-    // The one that is in the way may end before it is refreshed.
+    let own = || {
+        let mut all = app.registrations.list(clock::now(), user, device).into_iter();
+        all.find(|one| one.number == *number)
+    };
+    // One that is there may end before it is refreshed, and one that is not may be made meanwhile.
     for _ in 0..2 {
-        let now = clock::now();
-        let wanted = Wanted { user: user.clone(), device, number: number.clone(), expires: None };
-        match app.registrations.create(now, wanted).await {
-            Err(Refusal::AlreadyExists) => {}
+        if let Some(own) = own() {
+            match app.registrations.refresh(clock::now(), user, own.id, None).await {
+                Err(Refusal::NotFound) => {}
+                refreshed => return Ok(refreshed?),
+            }
+        }
+        match app.register(caller, device, None).await {
+            Err(_) if own().is_some() => {}
             made => return made,
         }
-        let mut own = app.registrations.list(now, user, device).into_iter();
-        let Some(own) = own.find(|one| one.number == *number) else { return Err(Refusal::AlreadyExists) };
-        match app.registrations.refresh(now, user, own.id, None).await {
-            Err(Refusal::NotFound) => {}
-            refreshed => return refreshed,
-        }
     }
-    Err(Refusal::AlreadyExists)
+    Err(Refusal::AlreadyExists.into())
 }
 
 /// PUT /session/{sessionId}: a new token for the registration, and for its channel.
@@ -83,7 +85,7 @@ pub(super) async fn remove(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let (caller, one) = own(&app, &headers, &DELETES, path).await?;
-    app.registrations.remove(clock::now(), &caller.user, one.id).await?;
+    app.unregister(&caller.user, one.id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
