@@ -13,6 +13,7 @@ mod authorization;
 mod bad_input;
 mod calls;
 mod camara_byon;
+mod camara_byon_calls;
 mod camara_calls_refused;
 mod camara_channels;
 mod camara_refusals;

@@ -2,6 +2,7 @@
 //! speaks the wire without `ript::client`.
 
 pub mod camara;
+pub mod camara_byon;
 pub mod camara_calls;
 pub mod h1h2;
 pub mod idp;
