@@ -52,6 +52,11 @@ impl Caller {
         Ok(Self { user: principal.user(), number, principal })
     }
 
+    /// The token's holder.
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
     /// Whether the token was issued for this too.
     pub(super) fn has_scope(&self, scope: &str) -> bool {
         self.principal.has_scope(scope)
@@ -60,11 +65,6 @@ impl Caller {
     /// How long what the token opens stays open: as long as the token would be taken.
     pub(super) fn lasts(&self, service: &Service) -> Timestamp {
         self.principal.expires + service.settings.tokens.leeway
-    }
-
-    /// The token's holder.
-    pub(super) fn principal(&self) -> &Principal {
-        &self.principal
     }
 
     /// Demands that the token still speaks for a number.

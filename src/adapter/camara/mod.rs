@@ -146,10 +146,10 @@ pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router,
     let sessions = Sessions::new(service.clone(), webrtc, notices.clone(), location, offerless);
     let sessions = Arc::new(sessions);
     let correlators = byon::Correlators::default();
-    let camara =
-        Arc::new(Camara { service, registrations, sessions, notices, correlators, max_body, tg, emergency });
+    let camara = Camara { service, registrations, sessions, notices, correlators, max_body, tg, emergency };
+    let camara = Arc::new(camara);
     camara.restore().await;
-    let routes = racm::routes().merge(call_handling::routes());
-    let routes = routes.merge(channels::routes()).merge(byon::routes());
+    let routes =
+        racm::routes().merge(call_handling::routes()).merge(channels::routes()).merge(byon::routes());
     Ok(routes.layer(axum::middleware::from_fn(correlator::correlate)).with_state(camara))
 }

@@ -265,8 +265,6 @@ impl Owner {
     }
 
     fn agree(&mut self) -> Advertisement {
-        // str0m tells of the media that an offer added only when it is asked.
-        self.drain();
         let agreed = self.session.agreed();
         let native = agreed.advertisement();
         self.bridge.set_agreed(agreed);
@@ -311,7 +309,6 @@ impl Owner {
     fn event(&mut self, event: Event) {
         match event {
             Event::RtpPacket(packet) => self.rtp(&packet),
-            Event::MediaAdded(added) => self.session.media_added(added.mid, added.kind),
             Event::Connected => self.tell(LegEvent::Connected),
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) | Event::Closed => {
                 self.tell(LegEvent::Disconnected);

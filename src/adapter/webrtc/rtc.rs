@@ -134,12 +134,6 @@ impl Negotiation {
         self.fingerprint.is_some() && self.fingerprint != fingerprint(offer)
     }
 
-    pub(super) fn media_added(&mut self, mid: Mid, kind: MediaKind) {
-        if !self.mids.contains(&(mid, kind)) {
-            self.mids.push((mid, kind));
-        }
-    }
-
     /// Answers an offer.
     pub(super) fn answer(&mut self, offer: &str) -> Result<String, BadSdp> {
         let text = sdp::checked(offer)?;
@@ -147,23 +141,23 @@ impl Negotiation {
         self.pending = None;
         let answer = self.rtc.sdp_api().accept_offer(parsed).map_err(unreadable)?;
         self.fingerprint = fingerprint(offer);
-        Ok(answer.to_sdp_string())
+        let answer = answer.to_sdp_string();
+        self.mids = media(&answer);
+        Ok(answer)
     }
 
     /// Offers audio, and video if asked for, or offers again what is there.
     pub(super) fn offer(&mut self, video: bool) -> Result<String, BadSdp> {
         let has = |mids: &[(Mid, MediaKind)], kind| mids.iter().any(|(_, k)| *k == kind);
         let mut changes = self.rtc.sdp_api();
-        let mut added = Vec::new();
         for kind in [MediaKind::Audio, MediaKind::Video] {
             if !has(&self.mids, kind) && (kind == MediaKind::Audio || video) {
-                added.push((changes.add_media(kind, Direction::SendRecv, None, None, None), kind));
+                changes.add_media(kind, Direction::SendRecv, None, None, None);
             }
         }
         let Some((offer, pending)) = changes.apply() else {
             return Err(BadSdp("there is nothing to offer anew".to_owned()));
         };
-        self.mids.extend(added);
         self.pending = Some(pending);
         Ok(offer.to_sdp_string())
     }
@@ -177,6 +171,7 @@ impl Negotiation {
         };
         self.rtc.sdp_api().accept_answer(pending, parsed).map_err(unreadable)?;
         self.fingerprint = fingerprint(answer);
+        self.mids = media(answer);
         Ok(())
     }
 
@@ -237,6 +232,25 @@ impl Negotiation {
 
 fn unreadable(error: impl std::fmt::Display) -> BadSdp {
     BadSdp(format!("the session description can't be used: {error}"))
+}
+
+/// The audio and video of a description, by what names them.
+fn media(sdp: &str) -> Vec<(Mid, MediaKind)> {
+    let mut all = Vec::new();
+    let mut kind = None;
+    for line in sdp.lines().map(str::trim_end) {
+        if let Some(media) = line.strip_prefix("m=") {
+            kind = match media.split(' ').next() {
+                Some("audio") => Some(MediaKind::Audio),
+                Some("video") => Some(MediaKind::Video),
+                _ => None,
+            };
+        }
+        if let (Some(mid), Some(kind)) = (line.strip_prefix("a=mid:"), kind) {
+            all.push((Mid::from(mid), kind));
+        }
+    }
+    all
 }
 
 fn fingerprint(sdp: &str) -> Option<String> {
