@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use ript::adapter::camara::Settings;
 use serde_json::{Value, json};
-use str0m::RtcConfig;
 use str0m::media::{Direction, MediaKind};
+use str0m::{Candidate, RtcConfig};
 
 use crate::common::camara::{DEVICE, OTHER, failure, refused};
 use crate::common::camara_byon::{CALLS, CHANNELS, alice, ask, channel_url, holder, register, wanted};
@@ -17,7 +18,8 @@ const EVENT_SCOPES: &str = "webrtc-events:org.camaraproject.webrtc-events.v0.ses
 
 /// A browser's offer of audio.
 fn offer() -> String {
-    let mut rtc = RtcConfig::new().build(Instant::now());
+    let mut rtc = RtcConfig::new().clear_codecs().enable_opus(true, false).build(Instant::now());
+    rtc.add_local_candidate(Candidate::host(([127, 0, 0, 1], 9).into(), "udp").unwrap());
     let mut changes = rtc.sdp_api();
     changes.add_media(MediaKind::Audio, Direction::SendRecv, None, None, None);
     changes.apply().unwrap().0.to_sdp_string()
@@ -65,7 +67,7 @@ fn call(correlator: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_is_told_to_both_sides_and_a_socket_that_is_cut_off_misses_none_of_it() {
-    let world = World::start().await;
+    let world = World::with_camara(Settings::default()).await;
     let (alice, bob) = pair(&world).await;
     let body = call("c1");
     let made = alice.ask("POST", CALLS, &body.to_string()).await;
@@ -159,7 +161,7 @@ async fn a_call_is_told_to_both_sides_and_a_socket_that_is_cut_off_misses_none_o
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_correlator_and_body_are_the_same_session() {
-    let world = World::start().await;
+    let world = World::with_camara(Settings::default()).await;
     let (alice, bob) = pair(&world).await;
     let body = call("c1").to_string();
     // At the same time, too.
