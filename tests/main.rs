@@ -14,6 +14,7 @@ mod bad_input;
 mod calls;
 mod camara_browsers;
 mod camara_byon;
+mod camara_byon_calls;
 mod camara_calls;
 mod camara_calls_refused;
 mod camara_channels;

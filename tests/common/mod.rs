@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod camara;
+pub mod camara_byon;
 pub mod camara_calls;
 pub mod h1h2;
 pub mod idp;

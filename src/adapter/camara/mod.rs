@@ -8,6 +8,8 @@
 //! | call handling: the routes and bodies | `call_handling` |
 //! | how any request is read | `body`; addresses `address`, locations `location` |
 //! | what is registered, how long, and how many | [`registration`] |
+//! | events over a WebSocket | `channels` |
+//! | the generation of 2023 | `byon` |
 //! | which status and code a refusal has | `error` |
 //! | whose token may do what, and for which number | `auth` |
 //! | `x-correlator` | `correlator` |
