@@ -12,6 +12,8 @@ mod audit;
 mod authorization;
 mod bad_input;
 mod calls;
+mod camara_events;
+mod camara_events_refusals;
 mod camara_refusals;
 mod camara_registration;
 mod certs;

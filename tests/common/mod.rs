@@ -2,12 +2,14 @@
 //! speaks the wire without `ript::client`.
 
 pub mod camara;
+pub mod events;
 pub mod h1h2;
 pub mod idp;
 pub mod link;
 pub mod load;
 pub mod media;
 pub mod user;
+pub mod webhook;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -112,6 +114,18 @@ impl World {
         let settings = settings(&issuer, &passports);
         let served = Served { camara, ..Served::default() };
         Self::whole(settings, served, Arc::new(MemoryStore::new()), issuer, passports, None).await
+    }
+
+    /// A world on a given store and address whose CAMARA APIs are served in another way.
+    pub async fn with_camara_on(
+        settings: Settings,
+        camara: ript::adapter::camara::Settings,
+        store: Arc<dyn Store>,
+        keys: (SigningKey, SigningKey),
+        address: Option<SocketAddr>,
+    ) -> Self {
+        let served = Served { camara, ..Served::default() };
+        Self::whole(settings, served, store, keys.0, keys.1, address).await
     }
 
     /// A world whose resources are served in another way, with other limits of the transport.

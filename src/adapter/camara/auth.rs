@@ -8,6 +8,26 @@ use crate::identity::principal::{Principal, UserId};
 use crate::protocol::problem::Problem;
 use crate::service::Service;
 
+/// A user whose token has one of these scopes; the token may name any numbers, or none.
+pub(super) async fn holder(
+    service: &Service,
+    headers: &HeaderMap,
+    scopes: &[&'static str],
+) -> Result<Principal, Failure> {
+    let authorization = headers.get(header::AUTHORIZATION);
+    let principal = service.holder(authorization.and_then(|value| value.to_str().ok())).await?;
+    if principal.is_trunk() {
+        let why = "another server's token has no devices; use a token of a user";
+        return Err(Failure::new(Code::PermissionDenied, why));
+    }
+    match scopes {
+        [first, ..] if !scopes.iter().any(|scope| principal.has_scope(scope)) => {
+            Err(Problem::lacks_scope(first).into())
+        }
+        _ => Ok(principal),
+    }
+}
+
 /// The holder of a token that may do what it asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
@@ -23,15 +43,7 @@ impl Caller {
         headers: &HeaderMap,
         scope: &'static str,
     ) -> Result<Self, Failure> {
-        let authorization = headers.get(header::AUTHORIZATION);
-        let principal = service.holder(authorization.and_then(|value| value.to_str().ok())).await?;
-        if principal.is_trunk() {
-            let why = "another server's token registers no devices; use a token of a user";
-            return Err(Failure::new(Code::PermissionDenied, why));
-        }
-        if !principal.has_scope(scope) {
-            return Err(Problem::lacks_scope(scope).into());
-        }
+        let principal = holder(service, headers, &[scope]).await?;
         // webrtc-registration.yaml, createRegistration: the number is the token's, never the body's.
         let number = principal.numbers.iter().find_map(|number| number.parse().ok());
         let number = number.ok_or_else(|| {

@@ -35,15 +35,23 @@ macro_rules! codes {
 codes! {
     InvalidArgument = "INVALID_ARGUMENT", 400;
     OutOfRange = "OUT_OF_RANGE", 400;
+    InvalidProtocol = "INVALID_PROTOCOL", 400;
+    InvalidCredential = "INVALID_CREDENTIAL", 400;
+    InvalidToken = "INVALID_TOKEN", 400;
+    InvalidSink = "INVALID_SINK", 400;
     Unauthenticated = "UNAUTHENTICATED", 401;
     PermissionDenied = "PERMISSION_DENIED", 403;
     InvalidTokenContext = "INVALID_TOKEN_CONTEXT", 403;
+    SubscriptionMismatch = "SUBSCRIPTION_MISMATCH", 403;
     MaxRegistrationPerUser = "MAX_REGISTRATION_PER_USER", 403;
     MaxRegistrationPerMsisdn = "MAX_REGISTRATION_PER_MSISDN", 403;
     MaxDevicesPerUser = "MAX_DEVICES_PER_USER", 403;
     NotFound = "NOT_FOUND", 404;
     MethodNotAllowed = "METHOD_NOT_ALLOWED", 405;
     AlreadyExists = "ALREADY_EXISTS", 409;
+    ServiceNotApplicable = "SERVICE_NOT_APPLICABLE", 422;
+    MultieventSubscriptionNotSupported = "MULTIEVENT_SUBSCRIPTION_NOT_SUPPORTED", 422;
+    QuotaExceeded = "QUOTA_EXCEEDED", 429;
     // RFC 8470 §5.2 and RFC 5842 §7.2: CAMARA has no names for these.
     TooEarly = "TOO_EARLY", 425;
     LoopDetected = "LOOP_DETECTED", 508;
@@ -66,6 +74,12 @@ impl Failure {
         let message =
             if message.len() > MAX_MESSAGE { message.chars().take(MAX_MESSAGE).collect() } else { message };
         Self { code, message, challenge: None }
+    }
+
+    /// What it is, for tests that make no response of it.
+    #[cfg(test)]
+    pub(super) fn code(&self) -> Code {
+        self.code
     }
 }
 

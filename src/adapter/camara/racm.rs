@@ -33,8 +33,8 @@ const DELETE: &str = "webrtc-registration:sessions:delete";
 const MAX_ID: usize = 256;
 const MAX_TIME: usize = 64;
 
-type App = State<Arc<Camara>>;
-type Id = Result<Path<String>, PathRejection>;
+pub(super) type App = State<Arc<Camara>>;
+pub(super) type Id = Result<Path<String>, PathRejection>;
 type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 /// All routes, and an answer for every other path below them.
@@ -131,12 +131,12 @@ fn described(registration: &Registration) -> Value {
     })
 }
 
-fn bad(field: &str, why: &str) -> Failure {
+pub(super) fn bad(field: &str, why: &str) -> Failure {
     Failure::new(Code::InvalidArgument, format!("{field}: {why}"))
 }
 
 /// `format: uuid`, `maxLength: 36`: with its hyphens, in either case.
-fn device_id(text: &str) -> Result<Uuid, Failure> {
+pub(super) fn device_id(text: &str) -> Result<Uuid, Failure> {
     let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
     id.ok_or_else(|| bad("deviceId", "a UUID is expected, as 123e4567-e89b-42d3-a456-426614174000"))
 }
@@ -153,14 +153,19 @@ fn registration_id(id: Id) -> Result<Uuid, Failure> {
 
 /// The members of a body that is a JSON object, or nothing at all.
 async fn members(body: Body, limit: usize) -> Result<Map<String, Value>, Failure> {
+    Ok(object(body, limit).await?.unwrap_or_default())
+}
+
+/// A body that is a JSON object; none where there is no body.
+pub(super) async fn object(body: Body, limit: usize) -> Result<Option<Map<String, Value>>, Failure> {
     let bytes = axum::body::to_bytes(body, limit)
         .await
         .map_err(|_| bad("body", &format!("at most {limit} bytes are taken, and they are to come whole")))?;
     if bytes.is_empty() {
-        return Ok(Map::new());
+        return Ok(None);
     }
     match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(members)) => Ok(members),
+        Ok(Value::Object(members)) => Ok(Some(members)),
         Ok(_) => Err(bad("body", "a JSON object is expected")),
         Err(error) => Err(bad("body", &format!("it is no JSON that can be read: {error}"))),
     }
@@ -168,16 +173,20 @@ async fn members(body: Body, limit: usize) -> Result<Map<String, Value>, Failure
 
 /// webrtc-registration.yaml, registrationExpireTime: RFC 3339 §5.6, with its offset.
 fn expire_time(members: &Map<String, Value>) -> Result<Option<Timestamp>, Failure> {
+    members.get("registrationExpireTime").map(|value| date_time("registrationExpireTime", value)).transpose()
+}
+
+/// `format: date-time`, `maxLength: 64`
+pub(super) fn date_time(field: &str, value: &Value) -> Result<Timestamp, Failure> {
     let expected = "an RFC 3339 time with an offset is expected: 2026-05-05T13:32:17Z";
-    let text = match members.get("registrationExpireTime") {
-        None => return Ok(None),
-        Some(Value::String(text)) if text.len() <= MAX_TIME => text,
-        Some(_) => return Err(bad("registrationExpireTime", expected)),
+    let text = match value {
+        Value::String(text) if text.len() <= MAX_TIME => text,
+        _ => return Err(bad(field, expected)),
     };
-    let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| bad("registrationExpireTime", expected))?;
+    let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| bad(field, expected))?;
     // A time before 1970 is a time, and too early.
     let millis = u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
-    Ok(Some(Timestamp::from_millis(millis)))
+    Ok(Timestamp::from_millis(millis))
 }
 
 fn prefers_minimal(headers: &HeaderMap) -> bool {

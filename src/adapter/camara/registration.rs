@@ -2,13 +2,15 @@
 
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::phone::PhoneNumber;
@@ -16,6 +18,7 @@ use crate::identity::principal::UserId;
 use crate::protocol::time::Timestamp;
 use crate::service::{StoreHandle, lock};
 use crate::store::{MAX_BATCH_WRITES, StoreError, Table, Write};
+pub(super) use watch::{End, Ended, Watcher};
 
 /// webrtc-registration.yaml, getRegistrationsByDeviceId: the longest list of a device's registrations.
 const PER_DEVICE: usize = 10;
@@ -121,6 +124,8 @@ struct Book {
     ends: BTreeSet<(Timestamp, Uuid)>,
     /// Ended, and still in the store.
     gone: Vec<Uuid>,
+    /// Ended, and not told yet.
+    untold: Vec<(Registration, End)>,
 }
 
 impl Book {
@@ -132,6 +137,7 @@ impl Book {
             owners: BTreeSet::new(),
             ends: BTreeSet::new(),
             gone: Vec::new(),
+            untold: Vec::new(),
         }
     }
 
@@ -237,10 +243,16 @@ impl Book {
 
     fn expire(&mut self, now: Timestamp) {
         while let Some(&(end, id)) = self.ends.first().filter(|(end, _)| *end <= now) {
-            self.forget(id);
+            let one = self.forget(id);
+            self.untold.extend(one.map(|one| (one, End::Expired)));
             self.ends.remove(&(end, id));
             self.gone.push(id);
         }
+    }
+
+    /// When the next one ends.
+    fn next_end(&self) -> Option<Timestamp> {
+        self.ends.first().map(|(end, _)| *end)
     }
 
     /// Takes one from the store. Where a deletion was not written, a pair may be there twice: the one that ends last stays.
@@ -249,7 +261,10 @@ impl Book {
         let rival =
             self.pairs.get(&pair).and_then(|id| self.all.get(id)).map(|rival| (rival.expires, rival.id));
         match rival {
-            _ if one.expires <= now => self.gone.push(one.id),
+            _ if one.expires <= now => {
+                self.gone.push(one.id);
+                self.untold.push((one, End::Expired));
+            }
             Some((expires, _)) if expires >= one.expires => self.gone.push(one.id),
             rival => {
                 if let Some((_, id)) = rival {
@@ -282,14 +297,33 @@ impl Book {
 /// All registrations, in memory and in the store.
 #[derive(Debug)]
 pub(super) struct Registrations {
+    shared: Arc<Shared>,
+}
+
+/// What the watcher has at hand too.
+struct Shared {
     store: StoreHandle,
     /// Writes are handed to the store while this is held, so that both see changes in one order.
     book: Mutex<Book>,
+    /// The next end may be another one.
+    changed: Notify,
+    ended: Ended,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("book", &self.book).finish_non_exhaustive()
+    }
 }
 
 impl Registrations {
-    /// Reads what the store holds; what has ended is deleted there.
-    pub(super) async fn load(store: StoreHandle, limits: Limits, now: Timestamp) -> Result<Self, StoreError> {
+    /// Reads what the store holds; what has ended is deleted there, and told.
+    pub(super) async fn load(
+        store: StoreHandle,
+        limits: Limits,
+        now: Timestamp,
+        ended: Ended,
+    ) -> Result<Self, StoreError> {
         let mut book = Book::new(limits);
         for (key, value) in store.0.load(Table::Registrations).await? {
             match serde_json::from_slice::<Registration>(&value) {
@@ -302,38 +336,46 @@ impl Registrations {
         while !book.gone.is_empty() {
             store.0.write(deletions(&mut book)).await?;
         }
-        Ok(Self { store, book: Mutex::new(book) })
+        let shared = Arc::new(Shared { store, book: Mutex::new(book), changed: Notify::new(), ended });
+        Ok(Self { shared })
+    }
+
+    /// Ends registrations when their time has passed, as long as the handle lives.
+    pub(super) fn watch(&self) -> Watcher {
+        Watcher::start(self.shared.clone())
     }
 
     pub(super) async fn create(&self, now: Timestamp, wanted: Wanted) -> Result<Registration, Refusal> {
-        let (made, written) = {
-            let mut book = lock(&self.book);
+        let (made, written) = self.shared.with(|book| {
             let made = book.create(now, wanted, Uuid::new_v4())?;
-            (made.clone(), self.put(&mut book, &made))
-        };
+            Ok::<_, Refusal>((made.clone(), self.shared.put(book, &made)))
+        })?;
         if let Err(error) = written.await {
-            let mut book = lock(&self.book);
-            book.take_back(&made, None);
-            // The store may have it all the same.
-            book.gone.push(made.id);
+            self.shared.with(|book| {
+                book.take_back(&made, None);
+                // The store may have it all the same.
+                book.gone.push(made.id);
+            });
             return Err(error.into());
         }
         Ok(made)
     }
 
     pub(super) fn get(&self, now: Timestamp, user: &UserId, id: Uuid) -> Result<Registration, Refusal> {
-        let mut book = lock(&self.book);
-        let found = book.get(now, user, id);
-        self.tidy(&mut book);
-        found
+        self.shared.with(|book| {
+            let found = book.get(now, user, id);
+            self.shared.tidy(book);
+            found
+        })
     }
 
     /// A user's registrations on a device, whatever their numbers.
     pub(super) fn list(&self, now: Timestamp, user: &UserId, device: Uuid) -> Vec<Registration> {
-        let mut book = lock(&self.book);
-        let found = book.list(now, user, device);
-        self.tidy(&mut book);
-        found
+        self.shared.with(|book| {
+            let found = book.list(now, user, device);
+            self.shared.tidy(book);
+            found
+        })
     }
 
     pub(super) async fn refresh(
@@ -343,31 +385,52 @@ impl Registrations {
         id: Uuid,
         expires: Option<Timestamp>,
     ) -> Result<Registration, Refusal> {
-        let (before, after, written) = {
-            let mut book = lock(&self.book);
+        let (before, after, written) = self.shared.with(|book| {
             let (before, after) = book.refresh(now, user, id, expires)?;
-            let written = self.put(&mut book, &after);
-            (before, after, written)
-        };
+            let written = self.shared.put(book, &after);
+            Ok::<_, Refusal>((before, after, written))
+        })?;
         if let Err(error) = written.await {
-            lock(&self.book).take_back(&after, Some(before));
+            self.shared.with(|book| book.take_back(&after, Some(before)));
             return Err(error.into());
         }
         Ok(after)
     }
 
     pub(super) async fn remove(&self, now: Timestamp, user: &UserId, id: Uuid) -> Result<(), Refusal> {
-        let (removed, written) = {
-            let mut book = lock(&self.book);
+        let (removed, written) = self.shared.with(|book| {
             let removed = book.remove(now, user, id)?;
             book.gone.push(removed.id);
-            (removed, self.store.0.write(deletions(&mut book)))
-        };
+            Ok::<_, Refusal>((removed, self.shared.store.0.write(deletions(book))))
+        })?;
         if let Err(error) = written.await {
-            lock(&self.book).bring_back(removed);
+            self.shared.with(|book| book.bring_back(removed));
             return Err(error.into());
         }
+        (self.shared.ended)(&removed, End::Deleted);
         Ok(())
+    }
+}
+
+impl Shared {
+    /// Looks into the book, then tells what has ended meanwhile.
+    fn with<T>(&self, look: impl FnOnce(&mut Book) -> T) -> T {
+        let (done, moved) = {
+            let mut book = lock(&self.book);
+            let before = book.next_end();
+            let done = look(&mut book);
+            (done, before != book.next_end())
+        };
+        if moved {
+            self.changed.notify_one();
+        }
+        self.tell();
+        done
+    }
+
+    fn tell(&self) {
+        let untold = std::mem::take(&mut lock(&self.book).untold);
+        untold.iter().for_each(|(one, end)| (self.ended)(one, *end));
     }
 
     fn put(&self, book: &mut Book, one: &Registration) -> BoxFuture<'static, Result<(), StoreError>> {
