@@ -246,7 +246,7 @@ fn bodies() -> Vec<(String, &'static str, &'static str)> {
         (with(&["types"], json!([])), BAD, "types"),
         (with(&["types"], json!(INVITATION)), BAD, "types"),
         (with(&["types"], json!([7])), BAD, "types"),
-        (with(&["types"], json!([INVITATION; 4])), BAD, "types"),
+        (with(&["types"], json!([INVITATION, INVITATION, INVITATION, INVITATION])), BAD, "types"),
         (with(&["types"], json!(["org.camaraproject.webrtc-events.v0.subscription-ended"])), BAD, "types"),
         (with(&["types"], json!(["org.camaraproject.webrtc-events.v1.session-status"])), BAD, "types"),
         (without(&["protocol"]), BAD, "protocol"),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -22,6 +23,9 @@ const MAX_BYTES: usize = 1024 * 1024;
 pub(super) struct Line {
     pub(super) record: Record,
     queue: VecDeque<Entry>,
+    /// Failures since the sink last took or refused an event, and when it is asked again: whichever event is next then.
+    failures: u32,
+    not_before: Timestamp,
     /// Nothing more is sent, whatever waits.
     gone: bool,
     /// A deletion is being written down.
@@ -33,8 +37,7 @@ struct Entry {
     id: Uuid,
     at: Timestamp,
     what: What,
-    tries: u32,
-    not_before: Timestamp,
+    refusals: u32,
 }
 
 #[derive(Debug)]
@@ -59,7 +62,8 @@ pub(super) enum Step {
 impl Line {
     /// One that says its end, if its record has one.
     pub(super) fn new(record: Record) -> Self {
-        let mut line = Self { record, queue: VecDeque::new(), gone: false, leaving: false };
+        let (queue, not_before) = (VecDeque::new(), record.starts);
+        let mut line = Self { record, queue, failures: 0, not_before, gone: false, leaving: false };
         if let Some(Ended { why, at, event }) = line.record.ended.clone() {
             line.push(event, at, What::End(why));
         }
@@ -92,9 +96,8 @@ impl Line {
 
     /// What waits is tried at once, for the sink's token is another now.
     pub(super) fn try_again(&mut self, now: Timestamp) {
-        if let Some(first) = self.queue.front_mut() {
-            (first.tries, first.not_before) = (0, now);
-        }
+        (self.failures, self.not_before) = (0, now);
+        self.queue.iter_mut().for_each(|entry| entry.refusals = 0);
     }
 
     /// What is to be done now.
@@ -116,10 +119,10 @@ impl Line {
         match self.queue.front() {
             None if self.record.ended.is_some() => Step::Over,
             None => Step::Wait(deadline),
-            Some(first) if first.not_before > now => match self.record.ended {
+            Some(_) if self.not_before > now => match self.record.ended {
                 // A last try is not later than the end of all tries.
-                Some(ref ended) => Step::Wait(first.not_before.min(ended.at + GRACE)),
-                None => Step::Wait(first.not_before.min(deadline)),
+                Some(ref ended) => Step::Wait(self.not_before.min(ended.at + GRACE)),
+                None => Step::Wait(self.not_before.min(deadline)),
             },
             Some(first) => Step::Send(first.id, self.event(first)),
         }
@@ -128,20 +131,32 @@ impl Line {
     /// What came of sending an event.
     pub(super) fn sent(&mut self, now: Timestamp, id: Uuid, verdict: Verdict, chance: u32) {
         let Some(first) = self.queue.front_mut().filter(|first| first.id == id) else { return };
-        first.tries += 1;
-        match verdict {
-            Verdict::Gone => self.gone = true,
-            Verdict::Delivered => drop(self.queue.pop_front()),
-            Verdict::Refused if first.tries >= REFUSED_TRIES => drop(self.queue.pop_front()),
-            Verdict::Refused => first.not_before = next_try(now, first.tries, Default::default(), chance),
-            Verdict::Later(pause) => first.not_before = next_try(now, first.tries, pause, chance),
-        }
+        let pause = match verdict {
+            Verdict::Gone => {
+                self.gone = true;
+                return;
+            }
+            Verdict::Later(pause) => pause,
+            Verdict::Refused => {
+                first.refusals += 1;
+                if first.refusals < REFUSED_TRIES { Duration::ZERO } else { return self.next() }
+            }
+            Verdict::Delivered => return self.next(),
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = next_try(now, self.failures, pause, chance);
+    }
+
+    /// The first event is done with.
+    fn next(&mut self) {
+        self.queue.pop_front();
+        self.failures = 0;
     }
 
     /// Whether what comes next was tried in vain.
     #[cfg(test)]
     pub(super) fn has_failed(&self) -> bool {
-        self.queue.front().is_some_and(|first| first.tries > 0)
+        self.failures > 0
     }
 
     fn event(&self, entry: &Entry) -> Value {
@@ -153,7 +168,7 @@ impl Line {
     }
 
     fn push(&mut self, id: Uuid, at: Timestamp, what: What) {
-        self.queue.push_back(Entry { id, at, what, tries: 0, not_before: at });
+        self.queue.push_back(Entry { id, at, what, refusals: 0 });
     }
 
     /// A full queue loses statuses that a later one of the same session makes needless, the oldest first; never the

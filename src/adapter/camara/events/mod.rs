@@ -149,7 +149,11 @@ impl Subscriptions {
         let mut book = lock(&all.inner.book);
         for (key, value) in records {
             match serde_json::from_slice::<Record>(&value) {
-                Ok(record) => all.inner.insert(&mut book, record),
+                Ok(mut record) => {
+                    // Time in which no server ran is none in which its end was tried.
+                    record.ended.iter_mut().for_each(|ended| ended.at = clock::now());
+                    all.inner.insert(&mut book, record);
+                }
                 // The error's text could repeat a token.
                 Err(_) => tracing::error!(key, "a stored subscription can't be read; it is left out"),
             }

@@ -78,6 +78,15 @@ fn a_refused_event_is_tried_three_times_and_a_failing_sink_until_the_event_is_st
     }
     assert!(tries > 5 && now >= NOW + STALE, "{tries}");
     assert_eq!(line.step(now), Step::Wait(line.record.expires));
+    // The sink's failures count on for the next event, and an event that is given up shortens no pause.
+    line.hear(now, &invitation(3));
+    let again = STALE * 2 - SECOND;
+    send(&mut line, now, Verdict::Later(again));
+    line.hear(now, &invitation(4));
+    assert_eq!(line.step(now + STALE), Step::Wait(line.record.expires), "both are stale");
+    line.hear(now + STALE, &invitation(5));
+    assert_eq!(line.step(now + STALE), Step::Wait(now + again));
+    sent(&mut line, now + again);
 }
 
 #[test]
@@ -85,6 +94,7 @@ fn a_sink_is_obeyed_that_says_when_it_wants_to_be_asked_again_or_never() {
     let mut line = line(Kind::RegistrationEnds);
     line.hear(NOW, &registration_ends(1));
     send(&mut line, NOW, Verdict::Later(SECOND * 17));
+    line.hear(NOW, &registration_ends(2));
     assert_eq!(line.step(NOW + SECOND * 16), Step::Wait(NOW + SECOND * 17));
     send(&mut line, NOW + SECOND * 17, Verdict::Gone);
     assert_eq!(line.step(NOW + SECOND * 17), Step::Over);
