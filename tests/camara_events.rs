@@ -9,13 +9,12 @@ use serde_json::{Value, json};
 
 use crate::common::camara::{DEVICE, NOWHERE, OTHER, SCOPES, V03, after, ask, create, failure, refused};
 use crate::common::events::{
-    ENDS, EVENT_SCOPES, EVENTS, INVITATION, STATUS, credential, settings, subscribe, user, wanted, webhook,
+    ENDS, EVENT_SCOPES, EVENTS, HOOK, INVITATION, STATUS, credential, settings, subscribe, user, wanted,
+    webhook,
 };
 use crate::common::h1h2::Version;
 use crate::common::user::{User, token};
 use crate::common::{World, soon};
-
-const HOOK: &str = "https://hook.example/x";
 
 /// Registers a device for so many milliseconds at most; the registration's id.
 async fn register(user: &User, device: &str, millis: u64) -> String {
@@ -149,7 +148,8 @@ async fn the_end_of_a_registration_and_of_a_subscription_reach_the_webhook() {
 async fn a_subscription_ends_by_its_time_its_count_and_its_token() {
     let world = World::with_camara(settings()).await;
     let alice = user(&world, "alice", "+14085550001").await;
-    let cases: [(&str, fn(&mut Value)); 2] = [
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change); 2] = [
         ("SUBSCRIPTION_EXPIRED", |body| {
             let end = ript::clock::now() + Duration::from_millis(800);
             body["config"]["subscriptionExpireTime"] = json!(end);

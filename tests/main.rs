@@ -13,6 +13,7 @@ mod authorization;
 mod bad_input;
 mod calls;
 mod camara_events;
+mod camara_events_documented;
 mod camara_events_refusals;
 mod camara_refusals;
 mod camara_registration;

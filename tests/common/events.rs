@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
-use super::camara::{DEVICE, SCOPES, ask};
+use super::camara::{DEVICE, SCOPES, after, ask};
 use super::user::{User, token};
 use super::webhook::Webhook;
 use super::{World, ca};
@@ -23,6 +23,9 @@ pub const EVENT_SCOPES: &str = "webrtc-events:org.camaraproject.webrtc-events.v0
                                 webrtc-events:org.camaraproject.webrtc-events.v0.session-invitation:create \
                                 webrtc-events:org.camaraproject.webrtc-events.v0.registration-ends:create \
                                 webrtc-events:read webrtc-events:update webrtc-events:delete";
+
+/// A webhook that is nowhere.
+pub const HOOK: &str = "https://hook.example/x";
 
 /// Webhooks may be on loopback with certificates of the tests' CA, and registrations short.
 pub fn settings() -> Settings {
@@ -86,4 +89,24 @@ pub async fn subscribe(user: &User, base: &str, body: &Value) -> Value {
     assert_eq!(made["status"], "ACTIVE");
     assert!(made.get("sinkCredential").is_none(), "a token is never told: {made}");
     made
+}
+
+pub fn scope(event_type: &str) -> String {
+    format!("webrtc-events:{event_type}:create")
+}
+
+pub fn with_scopes(world: &World, user: &User, name: &str, scopes: &str) -> User {
+    user.with_token(token(&world.issuer, name, &["+14085550001"], &["test"], scopes))
+}
+
+/// A body with one member changed; `path` leads to it.
+pub fn with(path: &[&str], value: Value) -> String {
+    let mut body = wanted(INVITATION, HOOK);
+    body["sinkCredential"] = credential("to.ken", after(3600));
+    let mut at = &mut body;
+    for name in path {
+        at = &mut at[*name];
+    }
+    *at = value;
+    body.to_string()
 }

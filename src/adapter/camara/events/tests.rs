@@ -4,7 +4,7 @@ mod delivery;
 mod queue;
 mod sinks;
 #[path = "../../../../tests/common/webhook.rs"]
-#[expect(dead_code, unreachable_pub, reason = "the end-to-end tests use the rest of it")]
+#[allow(dead_code, unreachable_pub, reason = "the end-to-end tests use the rest of it")]
 mod webhook;
 
 use std::sync::Arc;

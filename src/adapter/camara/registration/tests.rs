@@ -1,5 +1,6 @@
 //! Registrations in virtual time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -154,6 +154,28 @@ async fn a_sink_that_never_answers_slows_no_other_and_hearing_never_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_redirect_is_followed_and_no_unknown_certificate_taken() {
+    let world = World::start().await;
+    let (mut hook, elsewhere) = (world.webhook().await, world.webhook().await);
+    let stranger = DevCa::generate(clock::now()).unwrap().issue_server(&[], clock::now()).unwrap();
+    let mut stranger = Webhook::start(&stranger.cert_pem, &stranger.key_pem).await;
+    world.subscribe(Kind::Invitation, &stranger, |_| {}).await;
+    world.subscribe(Kind::Invitation, &hook, |_| {}).await;
+    for status in [301, 307, 308] {
+        hook.answer_with(status, "location", elsewhere.url());
+    }
+    world.tell(&invitation(1));
+    world.tell(&invitation(2));
+    let ids = [hook.next().await, hook.next().await, hook.next().await].map(|seen| seen.event["id"].clone());
+    assert_eq!((&ids[0], &ids[1]), (&ids[1], &ids[2]));
+    assert_ne!(hook.next().await.event["id"], ids[0]);
+    while stranger.connections() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((elsewhere.connections(), stranger.rest().len()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sink_that_is_gone_ends_its_subscription_without_a_word() {
     let world = World::start().await;
     let mut hook = world.webhook().await;

@@ -3,15 +3,19 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
 
 use super::super::line::Step;
 use super::super::{Subscriptions, sink};
+use super::webhook::Webhook;
 use super::*;
 use crate::adapter::camara::SinkSettings;
 use crate::adapter::camara::error::Code;
 use crate::clock;
-use crate::service::fetch::{Fetcher, Lookup, Settings};
+use crate::identity::devca::DevCa;
+use crate::service::fetch::{FetchError, Fetcher, Lookup, Settings};
 use crate::service::{StoreHandle, lock};
 use crate::store::memory::MemoryStore;
 
@@ -189,6 +193,34 @@ async fn no_sink_leads_into_our_own_network() {
     };
     tokio::time::timeout(SECOND * 60, tried).await.unwrap();
     assert_eq!(caught.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_is_looked_up_once_for_a_request_and_stays_the_name_that_is_asked_for() {
+    let ca = DevCa::generate(clock::now()).unwrap();
+    let server = ca.issue_server(&["hook.example"], clock::now()).unwrap();
+    let mut hook = Webhook::start(&server.cert_pem, &server.key_pem).await;
+    let root = CertificateDer::from_pem_slice(ca.cert_pem().as_bytes()).unwrap();
+    let settings = Settings { allow: vec!["127.0.0.1".parse().unwrap()], roots: vec![root] };
+    // Whoever asks again is led astray; of several addresses only those are tried that may be.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let lookup: Lookup = Arc::new(move |_| {
+        let found: &[&str] = match count.fetch_add(1, Ordering::SeqCst) {
+            0 => &["127.0.0.2", "10.0.0.1", "::1", "127.0.0.1"],
+            _ => &["127.0.0.2"],
+        };
+        let found = found.iter().map(|ip| ip.parse().unwrap()).collect();
+        Box::pin(std::future::ready(Ok(found)))
+    });
+    let fetcher = Fetcher::resolving(&settings, lookup).unwrap();
+    let url = format!("https://hook.example:{}/", hook.address.port());
+    let post = || fetcher.post(&url, Default::default(), "{}".into(), SECOND * 30);
+    assert_eq!(post().await.unwrap().status, 204);
+    assert_eq!(hook.next().await.header("host"), format!("hook.example:{}", hook.address.port()));
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert!(matches!(post().await, Err(FetchError::Address(_))), "another request, another look");
+    assert_eq!(hook.connections(), 1);
 }
 
 #[tokio::test]
