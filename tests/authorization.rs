@@ -1,5 +1,6 @@
 //! Every route demands a token that holds, for what it does, from whom it belongs to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use ript::transport::client::ClientError;
 use ript::transport::session::SessionSink;
 use serde_json::{Value, json};
 
+use crate::common::camara::{self, failure, refused};
 use crate::common::user::{ALL_SCOPES, Answer, User, encode, token};
 use crate::common::{AUDIENCE, ISSUER, World, soon};
 
@@ -64,6 +66,39 @@ fn routes(call: &str, handler: &str) -> Vec<Route> {
         ("POST", format!("push/tickets?handler={h}"), "", Some("no-such-handler")),
     ]
 }
+
+/// CAMARA's operations: method, path and scope. Their answers are in their own words, and bodies come
+/// after tokens.
+const CAMARA: &[(&str, &str, &str)] = &[
+    ("GET", "/webrtc-registration/{v}/sessions", "webrtc-registration:sessions:read"),
+    ("POST", "/webrtc-registration/{v}/sessions", "webrtc-registration:sessions:create"),
+    ("GET", "/webrtc-registration/{v}/sessions/{id}", "webrtc-registration:sessions:read"),
+    ("PUT", "/webrtc-registration/{v}/sessions/{id}", "webrtc-registration:sessions:write"),
+    ("DELETE", "/webrtc-registration/{v}/sessions/{id}", "webrtc-registration:sessions:delete"),
+    ("POST", "/webrtc-call-handling/{v}/sessions", "webrtc-call-handling:sessions:create"),
+    ("GET", "/webrtc-call-handling/{v}/sessions/{id}", "webrtc-call-handling:sessions:read"),
+    ("DELETE", "/webrtc-call-handling/{v}/sessions/{id}", "webrtc-call-handling:sessions:delete"),
+    ("PUT", "/webrtc-call-handling/{v}/sessions/{id}/status", "webrtc-call-handling:sessions:write"),
+    (
+        "GET",
+        "/webrtc-events/{v}/channels/{id}",
+        "webrtc-events:org.camaraproject.webrtc-events.v0.session-invitation:create",
+    ),
+    // The generation of 2023, whose plain scopes are tested beside it.
+    ("POST", "/racm/v1/tel:+14085550001/session", "webrtc-registration:sessions:create"),
+    ("PUT", "/racm/v1/tel:+14085550001/session/{id}", "webrtc-registration:sessions:write"),
+    ("DELETE", "/racm/v1/tel:+14085550001/session/{id}", "webrtc-registration:sessions:delete"),
+    ("POST", "/vvoip/v1/tel:+14085550001/sessions", "webrtc-call-handling:sessions:create"),
+    ("GET", "/vvoip/v1/tel:+14085550001/sessions/{id}", "webrtc-call-handling:sessions:read"),
+    ("DELETE", "/vvoip/v1/tel:+14085550001/sessions/{id}", "webrtc-call-handling:sessions:delete"),
+    ("PUT", "/vvoip/v1/tel:+14085550001/sessions/{id}/status", "webrtc-call-handling:sessions:write"),
+    ("GET", "/notificationchannel/v1/{id}/channels", "webrtc-events:read"),
+    (
+        "POST",
+        "/notificationchannel/v1/{id}/channels",
+        "webrtc-events:org.camaraproject.webrtc-events.v0.session-invitation:create",
+    ),
+];
 
 async fn ask(user: &User, route: &Route) -> Answer {
     let (method, path, body, _) = route;
@@ -233,4 +268,29 @@ async fn a_token_without_the_tg_reaches_nothing_below_it() {
     let (status, problem, _) = connect(&other, &call, &a1, Some(format!("Bearer {}", other.token))).await;
     assert_eq!((status, &problem["code"]), (404, &json!("not-found")));
     assert_eq!(alice.get(&a1).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn camaras_operations_demand_a_token_and_each_its_scope() {
+    let world = World::start().await;
+    let alice = world.user("alice", "+14085550001").await;
+    let all: BTreeSet<&str> = CAMARA.iter().map(|(_, _, scope)| *scope).collect();
+    for version in ["v0.3", "vwip"] {
+        for (method, path, scope) in CAMARA {
+            let path = path.replace("{v}", version).replace("{id}", camara::NOWHERE);
+            let bare = alice.send(alice.bare(method, &path).body(Body::empty()).unwrap()).await;
+            assert_eq!(failure(&bare), refused(401, "UNAUTHENTICATED"), "{method} {path}");
+            assert!(bare.header("www-authenticate").starts_with("Bearer"), "{method} {path}");
+            let holding = |scopes: Vec<&str>| {
+                alice.with_token(token(&world.issuer, "alice", &["+14085550001"], &[], &scopes.join(" ")))
+            };
+            let others = holding(all.iter().copied().filter(|other| other != scope).collect());
+            let answer = camara::ask(&others, method, &path, "").await;
+            assert_eq!(failure(&answer), refused(403, "PERMISSION_DENIED"), "{method} {path}");
+            assert!(answer.header("www-authenticate").contains(scope), "{method} {path}");
+            // With it alone, what is refused is something else.
+            let answer = camara::ask(&holding(vec![scope]), method, &path, "").await;
+            assert!(![401, 403].contains(&answer.status.as_u16()), "{method} {path} {answer:?}");
+        }
+    }
 }

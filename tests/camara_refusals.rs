@@ -199,6 +199,7 @@ async fn bodies_that_break_the_schema_are_refused_with_the_field() {
             assert_eq!(failure(&answer), refused(400, bad), "{query:.60}");
         }
         for (name, status, code) in [
+            (String::new(), 400, bad),
             ("a".repeat(257), 400, bad),
             ("%FF".into(), 400, bad),
             ("a".repeat(256), 404, "NOT_FOUND"),
@@ -228,7 +229,7 @@ async fn other_paths_and_methods_are_refused_in_the_same_words() {
         "/webrtc-registration/v0.3",
         "/webrtc-registration/v0.2/sessions",
         "/webrtc-registration/v9/sessions",
-        "/webrtc-registration/v0.3/sessions/",
+        "/webrtc-registration/v0.3/sessions//",
         "/webrtc-registration/v0.3/sessions/x/y",
         "/webrtc-registration/v0.3/Sessions",
         "/webrtc-registration/%FF/%00",
@@ -241,6 +242,7 @@ async fn other_paths_and_methods_are_refused_in_the_same_words() {
         let one = format!("{base}/sessions/{NOWHERE}");
         for (path, methods, allowed) in [
             (format!("{base}/sessions"), ["PUT", "DELETE", "PATCH", "OPTIONS"], "GET,HEAD,POST"),
+            (format!("{base}/sessions/"), ["POST", "PATCH", "TRACE", "OPTIONS"], "GET,HEAD,PUT,DELETE"),
             (one, ["POST", "PATCH", "TRACE", "OPTIONS"], "GET,HEAD,PUT,DELETE"),
         ] {
             for method in methods {

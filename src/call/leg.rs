@@ -138,6 +138,8 @@ pub struct LegView {
     pub to: Number,
     pub handler: Option<String>,
     pub caller: Option<Caller>,
+    /// Where the caller said that they are.
+    pub location: Option<Value>,
     pub client_directives: Value,
     pub server_directives: Value,
     pub created: Timestamp,
@@ -146,6 +148,11 @@ pub struct LegView {
     pub ended_by: Option<Party>,
     pub reason: Option<String>,
     pub version: u64,
+}
+
+/// RFC 3323 §4.1.1.3: who withholds their number.
+fn anonymous() -> Number {
+    Number::Address { local: "anonymous".to_owned(), domain: "anonymous.invalid".to_owned() }
 }
 
 impl Leg {
@@ -339,6 +346,7 @@ impl Leg {
 
     pub(super) fn view(&self, asker: Option<HandlerKey>, directives: (Value, Value)) -> LegView {
         let end = self.ending.as_ref();
+        let withheld = !self.is_outbound() && self.caller.as_ref().is_some_and(|caller| caller.withheld);
         LegView {
             id: self.id,
             tg: self.tg.clone(),
@@ -347,10 +355,11 @@ impl Leg {
             outcome: end.map(|e| e.outcome),
             direction: self.direction,
             accepted: asker.and_then(|key| self.accepted.get(&key).copied()),
-            from: self.from().clone(),
+            from: if withheld { anonymous() } else { self.from().clone() },
             to: self.to().clone(),
             handler: self.handler.map(|key| self.handler_path(key)),
-            caller: self.caller.clone(),
+            caller: self.caller.clone().filter(|_| !withheld),
+            location: self.caller.as_ref().and_then(|caller| caller.location.clone()),
             client_directives: directives.0,
             server_directives: directives.1,
             created: self.created,

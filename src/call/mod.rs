@@ -282,7 +282,7 @@ impl Refusal {
 }
 
 /// What names the caller.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Caller {
     /// The PASSporT itself.
     pub passport: String,
@@ -291,6 +291,12 @@ pub struct Caller {
     /// RFC 8946: who handed the call on, a PASSporT for each time, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub div: Vec<String>,
+    /// RFC 3323 §4.2: the called side is told neither the number nor what proves it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
+    /// Where the caller said that they are: whoever shows it has to be allowed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Value>,
 }
 
 /// What the target of a transfer is to be told of who is handed on.

@@ -69,7 +69,7 @@ impl World {
     pub(super) fn placed(handler: Option<HandlerKey>) -> Self {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let caller =
-            Caller { passport: "p".into(), verification: json!({"status": "verified"}), div: vec![] };
+            Caller { passport: "p".into(), verification: json!({"status": "verified"}), ..Caller::default() };
         let spec = leg(ALICE, "alice", "+14085550001", &[A1, A2], handler);
         let call =
             Call::place(now, CallId::from_u128(1), Timing::default(), spec, number("+14085550002"), caller);
@@ -203,7 +203,7 @@ pub(super) fn rejected(scope: crate::protocol::event::Scope) -> ClientBody {
 /// What a target is told, by a number that handed on.
 pub(super) fn told_of(div: &str) -> Caller {
     let verification = json!({"status": "verified", "dest": div, "div": true});
-    Caller { passport: "p".into(), verification, div: vec![format!("by {div}")] }
+    Caller { passport: "p".into(), verification, div: vec![format!("by {div}")], ..Caller::default() }
 }
 
 pub(super) const END: ClientBody = ClientBody::End { reason: None };

@@ -63,6 +63,9 @@ pub enum CliError {
     /// The store.
     #[error("the store: {0}")]
     Store(#[from] StoreError),
+    /// CAMARA's APIs can't be served.
+    #[error(transparent)]
+    Camara(#[from] crate::adapter::camara::StartError),
     /// A listener or certificate.
     #[error(transparent)]
     Transport(#[from] TransportError),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
-use super::audio::AudioError;
+use super::audio::{AudioError, CodecError};
 use super::login::LoginError;
 use crate::protocol::problem::ProblemBody;
 use crate::protocol::time::Timestamp;
@@ -38,6 +38,12 @@ pub struct Refusal {
     pub date: Option<Timestamp>,
     /// The server was not asked: this client knows its rules.
     pub local: bool,
+}
+
+impl From<CodecError> for ClientError {
+    fn from(error: CodecError) -> Self {
+        Self::Audio(error.into())
+    }
 }
 
 impl std::fmt::Display for Refusal {

@@ -1,17 +1,17 @@
 //! A call's media, as chunks: which way they go, what is acknowledged, what to do when the way is lost. No codecs.
 //!
-//! `engine` is the pure part; `session` and `byways` are the two ways; `drive` chooses one and repairs it.
+//! `crate::media::engine` is the pure part; `session` and `byways` are the two ways; `drive` chooses one and repairs it.
 
 mod byways;
 mod drive;
-mod engine;
+
 pub(super) mod passed;
 mod port;
 mod session;
 
 use std::time::Duration;
 
-pub use engine::{MediaFrame, MediaStats, OutFrame};
+pub use crate::media::engine::{MediaFrame, MediaStats, OutFrame};
 pub(super) use port::Shared;
 pub use port::{MediaOptions, MediaPort};
 

@@ -48,11 +48,13 @@ fn webrtc(mut section: Section, rest: &Rest<'_>) -> Result<WebRtcSettings, Confi
     let addresses = "IP addresses: \"192.0.2.1\", \"2001:db8::1\"";
     let public = section.many("public", addresses, |text, _| told(text))?;
     let sessions = section.size("sessions", 1..=100_000)?;
+    let offerless = section.flag("offerless-invitations")?.unwrap_or(false);
     section.finish()?;
     Ok(WebRtcSettings {
         listen: listen.unwrap_or_else(|| beside(rest)),
         public: public.unwrap_or_default(),
         sessions: sessions.unwrap_or(WebRtcSettings::default().sessions),
+        offerless,
     })
 }
 

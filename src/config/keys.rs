@@ -36,6 +36,7 @@ pub(super) const KEYS: &[&str] = &[
     "camara.webrtc.listen",
     "camara.webrtc.public",
     "camara.webrtc.sessions",
+    "camara.webrtc.offerless-invitations",
     "timing.answer-timeout-ms",
     "timing.no-signalling-ms",
     "timing.claim-ms",

@@ -120,6 +120,7 @@ max-subscription-ms = 1004
 listen = "192.0.2.1:4435"
 public = ["198.51.100.1", "2001:db8::1"]
 sessions = 23
+offerless-invitations = true
 "#;
 
 #[test]
@@ -184,7 +185,7 @@ fn every_key_arrives_where_it_belongs() {
     let webrtc = config.camara.webrtc;
     assert_eq!(webrtc.listen, "192.0.2.1:4435".parse().unwrap());
     assert_eq!(webrtc.public, ["198.51.100.1", "2001:db8::1"].map(|ip| ip.parse::<IpAddr>().unwrap()));
-    assert_eq!(webrtc.sessions, 23);
+    assert_eq!((webrtc.sessions, webrtc.offerless), (23, true));
 }
 
 #[test]

@@ -1,8 +1,13 @@
-//! An address or a range of them, as configurations write them.
+//! An address or a range of them, as configurations write them, and the server's own.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+
+/// Where a request's sender sees this server: `https://authority`, or nothing where that can't be told. It comes to
+/// adapters among the request's extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority(pub String);
 
 /// A network: `192.0.2.1`, `10.0.0.0/8`, `2001:db8::/32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use time::macros::format_description;
 use super::App;
 use super::base::Base;
 use crate::clock;
+use crate::protocol::network::Authority;
 use crate::protocol::problem::{Code, Problem};
 use crate::transport::TransportInfo;
 use crate::transport::upgrade::WebTransportUpgrade;
@@ -22,6 +23,7 @@ const HTTP_DATE: &[BorrowedFormatItem<'static>] =
 pub(super) async fn wrap(State(app): State<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Ok(Base(base)) = Base::from_request_parts(&mut parts, &app).await;
+    parts.extensions.insert(Authority(base.clone()));
     let mut request = Request::from_parts(parts, body);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match before(&app, &request) {
@@ -92,7 +94,7 @@ fn before(app: &App, request: &Request) -> Result<Option<Response>, Problem> {
         let set =
             |headers: &mut HeaderMap, name, value| headers.insert(name, HeaderValue::from_static(value));
         set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE");
-        let names = "authorization, content-type, if-match, idempotency-key, last-event-id, accept, incremental, x-correlator";
+        let names = "authorization, content-type, if-match, idempotency-key, last-event-id, accept, incremental, x-correlator, registrationid, transactionid, clientid";
         set(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, names);
         set(headers, header::ACCESS_CONTROL_MAX_AGE, "600");
         return Ok(Some(response));
@@ -123,7 +125,7 @@ fn own(request: &Request, origin: &HeaderValue) -> bool {
 fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    let exposed = "Location, ETag, Date, Retry-After, WWW-Authenticate, x-correlator";
+    let exposed = "Location, ETag, Date, Retry-After, WWW-Authenticate, x-correlator, transactionId";
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }

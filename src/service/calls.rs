@@ -17,10 +17,25 @@ use crate::identity::passport::{Attest, Passport, PassportError, Ppt, Verificati
 use crate::identity::principal::Principal;
 use crate::protocol::directive::common_media;
 use crate::protocol::id::{CallId, HandlerKey, LegId, TgId};
-use crate::protocol::number::Number;
+use crate::protocol::number::{BadNumber, Number};
 use crate::protocol::problem::{Code, Problem};
 use crate::protocol::resource::CallRequest;
 use crate::store::{Table, Write};
+
+/// What a call has in place of its caller's own PASSporT.
+#[derive(Clone, Debug)]
+pub(crate) struct Vouched {
+    /// Who calls.
+    pub(crate) from: Number,
+    /// The called side is told no number.
+    pub(crate) withheld: bool,
+    /// Where the caller said that they are.
+    pub(crate) location: Option<serde_json::Value>,
+}
+
+fn bad_number(error: BadNumber) -> Problem {
+    Problem::new(Code::BadNumber, error.to_string()).field("destination")
+}
 
 impl Service {
     /// A user's leg, as its URI names it. Others' legs are as if they were not there.
@@ -67,6 +82,34 @@ impl Service {
         key: Option<(&str, &[u8])>,
     ) -> Result<(LegId, CallHandle), Problem> {
         let placed = self.place_once(principal, tg, request, key).await;
+        self.note_refusal(principal, tg, request, placed)
+    }
+
+    /// The same for a user of this server who has no PASSporT: the server vouches for a number that the token names.
+    pub(crate) async fn place_vouched(
+        self: &Arc<Self>,
+        principal: &Principal,
+        tg: &TgId,
+        request: CallRequest,
+        vouched: Vouched,
+    ) -> Result<(LegId, CallHandle), Problem> {
+        let placing = async {
+            let to: Number = request.destination.parse().map_err(bad_number)?;
+            let passport = self.vouch(&vouched.from, &to)?.passport;
+            let request = CallRequest { passport, ..request.clone() };
+            self.place_new(principal, tg, &request, None, Some(&vouched)).await
+        };
+        let placed = placing.await;
+        self.note_refusal(principal, tg, &request, placed)
+    }
+
+    fn note_refusal<T>(
+        &self,
+        principal: &Principal,
+        tg: &TgId,
+        request: &CallRequest,
+        placed: Result<T, Problem>,
+    ) -> Result<T, Problem> {
         if let Err(problem) = &placed {
             let user = principal.user();
             self.audit.call_refused(user.as_str(), tg.as_str(), &request.destination, problem);
@@ -83,7 +126,7 @@ impl Service {
     ) -> Result<(LegId, CallHandle), Problem> {
         let user = principal.user().to_string();
         let Some((key, body)) = key else {
-            return self.place_new(principal, tg, request, None).await;
+            return self.place_new(principal, tg, request, None, None).await;
         };
         let slot = self.idempotency.slot(&user, key);
         let mut slot = slot.lock().await;
@@ -105,7 +148,7 @@ impl Service {
                 .ok_or_else(|| Problem::new(Code::NotFound, "the call is gone"));
         }
         let mut used = Used { user, key: key.to_owned(), body: hash, leg: LegId::random() };
-        match self.place_new(principal, tg, request, Some(&mut used)).await {
+        match self.place_new(principal, tg, request, Some(&mut used), None).await {
             Ok(placed) => {
                 *slot = Some(used);
                 Ok(placed)
@@ -123,16 +166,19 @@ impl Service {
         tg: &TgId,
         request: &CallRequest,
         used: Option<&mut Used>,
+        vouched: Option<&Vouched>,
     ) -> Result<(LegId, CallHandle), Problem> {
         let now = clock::now();
         let user = principal.user().to_string();
-        let to: Number = request.destination.parse().map_err(|e: crate::protocol::number::BadNumber| {
-            Problem::new(Code::BadNumber, e.to_string()).field("destination")
-        })?;
+        let to: Number = request.destination.parse().map_err(bad_number)?;
         // Before anything that costs: who asks too fast is told so cheaply.
         self.pace(&user, tg)?;
         let handler = self.calling_handler(&user, tg, request.handler.as_deref())?;
-        let (passport, from, caller) = self.check_passport(principal, &to, &request.passport).await?;
+        let (passport, from, mut caller) = self.check_passport(principal, &to, &request.passport).await?;
+        if let Some(vouched) = vouched {
+            caller.withheld = vouched.withheld;
+            caller.location.clone_from(&vouched.location);
+        }
         let outbound = self.settings.tg(tg.as_str()).map(|t| &t.destinations);
         if !outbound.is_some_and(|destinations| destinations.allow(&to)) {
             return Err(Problem::new(
@@ -158,6 +204,10 @@ impl Service {
         let third_party = handler.is_none();
         let (callee, away) = match (found, &handler) {
             (Found::Here(leg), _) => (Some(leg), None),
+            (Found::Away(_), Some(_)) if caller.withheld => {
+                let why = "the next server would tell the number of a caller who withholds it";
+                return Err(Problem::new(Code::Unreachable, why).field("destination"));
+            }
             (Found::Away(target), Some(handler)) => {
                 let call = Departure {
                     from: from.clone(),
@@ -259,7 +309,7 @@ impl Service {
             .field("passport"));
         }
         let verification = serde_json::to_value(&verdict).unwrap_or_default();
-        Ok((passport, from, Caller { passport: text.to_owned(), verification, div: Vec::new() }))
+        Ok((passport, from, Caller { passport: text.to_owned(), verification, ..Caller::default() }))
     }
 
     /// The server's own word for one of its users, whose token named the number (RFC 8588 §4: full attestation).
@@ -283,7 +333,7 @@ impl Service {
         let verdict =
             Verification { attest: Some(Attest::A), origid: Some(origid), ..Verification::default() };
         let verification = serde_json::to_value(&verdict).unwrap_or_default();
-        Ok(Caller { passport, verification, div: Vec::new() })
+        Ok(Caller { passport, verification, ..Caller::default() })
     }
 
     /// Whether a handler may act on a leg: any of the leg's user's devices may.

@@ -153,10 +153,21 @@ impl Registry {
         tg: &TgId,
         wanted: &HandlerDescription,
     ) -> Result<(Handler, bool), Problem> {
+        let numbers = numbers(principal, wanted);
+        self.enter(principal.user().to_string(), numbers, tg, wanted).await
+    }
+
+    /// The same for a user whose rights were looked at elsewhere.
+    pub(crate) async fn enter(
+        &self,
+        user: String,
+        numbers: Vec<String>,
+        tg: &TgId,
+        wanted: &HandlerDescription,
+    ) -> Result<(Handler, bool), Problem> {
         let (advertisement, form) = advertisement(wanted)?;
         check_text(wanted)?;
         let mut order = self.writing.lock().await;
-        let user = principal.user().to_string();
         let (same, count) = {
             let index = read(&self.handlers);
             let same =
@@ -164,7 +175,6 @@ impl Registry {
             (same, index.of_user(&user).count())
         };
         if let Some(mut same) = same {
-            let numbers = numbers(principal, wanted);
             if same.numbers != numbers {
                 // The token may speak for other numbers by now.
                 same.numbers = numbers;
@@ -187,13 +197,21 @@ impl Registry {
             advertisement,
             form,
             name: wanted.name.clone(),
-            numbers: numbers(principal, wanted),
+            numbers,
             order: *order + 1,
         };
         self.store.0.write(vec![record(&handler)?]).await?;
         *order += 1;
         write(&self.handlers).insert(handler.clone());
         Ok((handler, true))
+    }
+
+    /// Forgets a user's device, whoever asks.
+    pub(crate) async fn withdraw(&self, key: HandlerKey) -> Result<(), Problem> {
+        let _one = self.writing.lock().await;
+        self.store.0.write(vec![Write::delete(Table::Handlers, key.to_string())]).await?;
+        write(&self.handlers).remove(key);
+        Ok(())
     }
 
     /// Changes what a device says of itself.
@@ -253,6 +271,12 @@ impl Registry {
     /// A user's devices on all TGs.
     pub fn list_all(&self, user: &str) -> Vec<Handler> {
         read(&self.handlers).of_user(user).cloned().collect()
+    }
+
+    /// Devices whose own names begin so.
+    pub(crate) fn named(&self, prefix: &str) -> Vec<Handler> {
+        let index = read(&self.handlers);
+        index.by_key.values().filter(|h| h.handler_id.starts_with(prefix)).cloned().collect()
     }
 
     /// Whether somebody's token names just this number, not a pattern that takes it.

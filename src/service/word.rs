@@ -74,7 +74,7 @@ mod tests {
 
     fn original() -> Caller {
         let verification = json!({"status": "verified", "attest": "B", "origid": "o"});
-        Caller { passport: "p".into(), verification, div: vec![] }
+        Caller { passport: "p".into(), verification, ..Caller::default() }
     }
 
     fn enroller() -> Enroller {

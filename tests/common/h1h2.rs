@@ -23,7 +23,7 @@ pub enum Version {
 #[derive(Clone)]
 pub struct Tcp {
     address: SocketAddr,
-    version: Version,
+    pub version: Version,
     tls: Arc<rustls::ClientConfig>,
 }
 

@@ -1,13 +1,16 @@
 //! The loopback world: a server in this process on real sockets, users with tokens, and a plain client that
 //! speaks the wire without `ript::client`.
 
+pub mod browser;
 pub mod camara;
+pub mod camara_calls;
 pub mod events;
 pub mod h1h2;
 pub mod idp;
 pub mod link;
 pub mod load;
 pub mod media;
+pub mod socket;
 pub mod user;
 pub mod webhook;
 
@@ -16,7 +19,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ript::identity::certificate::Anchors;
 use ript::identity::devca::DevCa;
+use ript::identity::enrol::Enroller;
 use ript::identity::jwk::{JwkSet, SigningKey};
 use ript::identity::passport::PassportTrust;
 use ript::identity::token::{IssuerPolicy, TokenPolicy};
@@ -93,6 +98,15 @@ pub fn settings(issuer: &SigningKey, passports: &SigningKey) -> Settings {
     }
 }
 
+/// The server signs for its users, and believes itself.
+pub fn vouching(settings: &mut Settings) {
+    let ca = DevCa::generate(ript::clock::now()).expect("a CA");
+    let day = Duration::from_secs(24 * 3600);
+    settings.passports.anchors = Anchors::from_pem(ca.cert_pem()).expect("anchors");
+    settings.enroller =
+        Some(Arc::new(Enroller::new(ca.cert_pem(), &ca.key_pem(), day).expect("an enroller")));
+}
+
 /// The CA of all worlds' servers: they may be each other's clients.
 pub fn ca() -> &'static DevCa {
     static CA: std::sync::OnceLock<DevCa> = std::sync::OnceLock::new();
@@ -108,10 +122,11 @@ impl World {
         Self::with(|_| {}).await
     }
 
-    /// A world whose CAMARA APIs are served in another way.
+    /// A world whose CAMARA APIs are served in another way, and which vouches for its users.
     pub async fn with_camara(camara: ript::adapter::camara::Settings) -> Self {
         let (issuer, passports) = keys();
-        let settings = settings(&issuer, &passports);
+        let mut settings = settings(&issuer, &passports);
+        vouching(&mut settings);
         let served = Served { camara, ..Served::default() };
         Self::whole(settings, served, Arc::new(MemoryStore::new()), issuer, passports, None).await
     }

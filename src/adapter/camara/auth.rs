@@ -6,26 +6,24 @@ use super::error::{Code, Failure};
 use super::phone::PhoneNumber;
 use crate::identity::principal::{Principal, UserId};
 use crate::protocol::problem::Problem;
+use crate::protocol::time::Timestamp;
 use crate::service::Service;
 
 /// A user whose token has one of these scopes; the token may name any numbers, or none.
 pub(super) async fn holder(
     service: &Service,
-    headers: &HeaderMap,
+    authorization: Option<&str>,
     scopes: &[&'static str],
 ) -> Result<Principal, Failure> {
-    let authorization = headers.get(header::AUTHORIZATION);
-    let principal = service.holder(authorization.and_then(|value| value.to_str().ok())).await?;
+    let principal = service.holder(authorization).await?;
     if principal.is_trunk() {
         let why = "another server's token has no devices; use a token of a user";
         return Err(Failure::new(Code::PermissionDenied, why));
     }
-    match scopes {
-        [first, ..] if !scopes.iter().any(|scope| principal.has_scope(scope)) => {
-            Err(Problem::lacks_scope(first).into())
-        }
-        _ => Ok(principal),
+    if !scopes.iter().any(|scope| principal.has_scope(scope)) {
+        return Err(Problem::lacks_scope(scopes.first().copied().unwrap_or_default()).into());
     }
+    Ok(principal)
 }
 
 /// The holder of a token that may do what it asks for.
@@ -43,7 +41,17 @@ impl Caller {
         headers: &HeaderMap,
         scope: &'static str,
     ) -> Result<Self, Failure> {
-        let principal = holder(service, headers, &[scope]).await?;
+        let authorization = headers.get(header::AUTHORIZATION);
+        Self::of_any(service, authorization.and_then(|value| value.to_str().ok()), &[scope]).await
+    }
+
+    /// Checks a token, however it came, that is to have one of some scopes.
+    pub(super) async fn of_any(
+        service: &Service,
+        authorization: Option<&str>,
+        scopes: &[&'static str],
+    ) -> Result<Self, Failure> {
+        let principal = holder(service, authorization, scopes).await?;
         // webrtc-registration.yaml, createRegistration: the number is the token's, never the body's.
         let number = principal.numbers.iter().find_map(|number| number.parse().ok());
         let number = number.ok_or_else(|| {
@@ -52,6 +60,21 @@ impl Caller {
             Failure::new(Code::InvalidTokenContext, why)
         })?;
         Ok(Self { user: principal.user(), number, principal })
+    }
+
+    /// The token's holder.
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Whether the token was issued for this too.
+    pub(super) fn has_scope(&self, scope: &str) -> bool {
+        self.principal.has_scope(scope)
+    }
+
+    /// How long what the token opens stays open: as long as the token would be taken.
+    pub(super) fn lasts(&self, service: &Service) -> Timestamp {
+        self.principal.expires + service.settings.tokens.leeway
     }
 
     /// Demands that the token still speaks for a number.

@@ -37,12 +37,12 @@ codes! {
     OutOfRange = "OUT_OF_RANGE", 400;
     InvalidProtocol = "INVALID_PROTOCOL", 400;
     InvalidCredential = "INVALID_CREDENTIAL", 400;
-    InvalidToken = "INVALID_TOKEN", 400;
     InvalidSink = "INVALID_SINK", 400;
+    InvalidToken = "INVALID_TOKEN", 400;
     Unauthenticated = "UNAUTHENTICATED", 401;
     PermissionDenied = "PERMISSION_DENIED", 403;
-    InvalidTokenContext = "INVALID_TOKEN_CONTEXT", 403;
     SubscriptionMismatch = "SUBSCRIPTION_MISMATCH", 403;
+    InvalidTokenContext = "INVALID_TOKEN_CONTEXT", 403;
     MaxRegistrationPerUser = "MAX_REGISTRATION_PER_USER", 403;
     MaxRegistrationPerMsisdn = "MAX_REGISTRATION_PER_MSISDN", 403;
     MaxDevicesPerUser = "MAX_DEVICES_PER_USER", 403;
@@ -52,10 +52,16 @@ codes! {
     ServiceNotApplicable = "SERVICE_NOT_APPLICABLE", 422;
     MultieventSubscriptionNotSupported = "MULTIEVENT_SUBSCRIPTION_NOT_SUPPORTED", 422;
     QuotaExceeded = "QUOTA_EXCEEDED", 429;
+    // BYON-Notification-Channel.yaml, Generic409.
+    Conflict = "CONFLICT", 409;
+    TooManyRequests = "TOO_MANY_REQUESTS", 429;
+    // RFC 9110 §15.5.22.
+    UpgradeRequired = "UPGRADE_REQUIRED", 426;
     // RFC 8470 §5.2 and RFC 5842 §7.2: CAMARA has no names for these.
     TooEarly = "TOO_EARLY", 425;
     LoopDetected = "LOOP_DETECTED", 508;
     Internal = "INTERNAL", 500;
+    EmergencyNotSupported = "CALLTYPE_EMERGENCY_NOT_SUPPORTED", 501;
     Unavailable = "UNAVAILABLE", 503;
 }
 
@@ -76,10 +82,14 @@ impl Failure {
         Self { code, message, challenge: None }
     }
 
-    /// What it is, for tests that make no response of it.
     #[cfg(test)]
     pub(super) fn code(&self) -> Code {
         self.code
+    }
+
+    #[cfg(test)]
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 }
 
@@ -95,6 +105,10 @@ impl IntoResponse for Failure {
         let headers = response.headers_mut();
         if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if code == Code::UpgradeRequired {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if code == Code::Unavailable {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

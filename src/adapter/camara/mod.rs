@@ -1,11 +1,13 @@
-//! CAMARA's WebRTC APIs: so far webrtc-registration (RACM), at `/webrtc-registration/v0.3` and `/webrtc-registration/vwip`,
-//! and webrtc-events at `/webrtc-events/v0.3`, `/webrtc-events/v0.2` and `/webrtc-events/vwip`.
+//! CAMARA's WebRTC APIs: webrtc-registration (RACM), webrtc-call-handling and webrtc-events, each at `/…/v0.3` and
+//! `/…/vwip`.
 //!
 //! A registration makes no RIPT handler yet: there is no WebRTC leg that could ring behind one.
 //!
 //! | for | look in |
 //! |---|---|
-//! | the routes and bodies | `racm` |
+//! | registration: the routes and bodies | `racm` |
+//! | call handling: the routes and bodies | `call_handling` |
+//! | how any request is read | `body`; addresses `address`, locations `location` |
 //! | what is registered, how long, and how many | [`registration`] |
 //! | subscriptions and webhooks | `events`, `cloudevent` |
 //! | which status and code a refusal has | `error` |
@@ -14,6 +16,7 @@
 
 mod address;
 mod auth;
+mod body;
 mod byon;
 mod call_handling;
 mod channels;
@@ -29,15 +32,25 @@ pub mod registration;
 mod sessions;
 mod settings;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use uuid::Uuid;
 
+use crate::adapter::webrtc::WebRtc;
 use crate::clock;
+use crate::identity::principal::UserId;
+use crate::protocol::id::TgId;
+use crate::protocol::number::Number;
+use crate::protocol::time::Timestamp;
 use crate::service::Service;
 use crate::store::StoreError;
-use notice::RegistrationEnd;
-use registration::{End, Registrations};
+use auth::Caller;
+use error::{Code, Failure};
+use notice::{Notice, Notices, RegistrationEnd};
+use registration::{End, Registration, Registrations, Wanted};
+use sessions::Sessions;
 pub use settings::{Settings, SinkSettings, WebRtcSettings};
 
 /// What every handler has at hand.
@@ -46,34 +59,121 @@ struct Camara {
     service: Arc<Service>,
     registrations: Registrations,
     _watcher: registration::Watcher,
-    sessions: sessions::Sessions,
-    notices: Arc<notice::Notices>,
+    sessions: Arc<Sessions>,
+    notices: Arc<Notices>,
+    correlators: byon::Correlators,
     max_body: usize,
+    /// Where devices are registered.
+    tg: Option<TgId>,
+    /// Where emergency calls go.
+    emergency: Option<Number>,
+}
+
+/// Why these APIs can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store would not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The WebRTC port is taken or forbidden.
+    #[error("camara.webrtc.listen: {listen}/udp can't be used: {error}")]
+    Port {
+        /// Where it was to be.
+        listen: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+impl Camara {
+    /// The TG on which a caller's devices are registered.
+    fn tg_of(&self, caller: &Caller) -> Result<TgId, Failure> {
+        if let Some(tg) = &self.tg {
+            return Ok(tg.clone());
+        }
+        let mut tgs = self.service.settings.tgs.iter().map(|tg| &tg.id);
+        let own = tgs.find(|tg| caller.principal().may_use_tg(tg.as_str())).cloned();
+        own.ok_or_else(|| {
+            let why = "the access token names no trunk group of this server (claim `tgs`)";
+            Failure::new(Code::PermissionDenied, why)
+        })
+    }
+
+    /// Registers a caller's device: it is there, and it rings.
+    async fn register(
+        &self,
+        caller: &Caller,
+        device: Uuid,
+        expires: Option<Timestamp>,
+    ) -> Result<Registration, Failure> {
+        let tg = self.tg_of(caller)?;
+        let wanted = Wanted { user: caller.user.clone(), device, number: caller.number.clone(), expires };
+        let made = self.registrations.create(clock::now(), wanted).await?;
+        if let Err(problem) = self.sessions.register(&made, &tg).await {
+            // A device that doesn't ring isn't registered.
+            let _ = self.registrations.remove(clock::now(), &caller.user, made.id).await;
+            return Err(problem.into());
+        }
+        Ok(made)
+    }
+
+    /// Ends a user's registration.
+    async fn unregister(&self, user: &UserId, id: Uuid) -> Result<(), Failure> {
+        Ok(self.registrations.remove(clock::now(), user, id).await?)
+    }
+
+    /// Registrations that outlived the last process ring again; handlers of those that ended with it go.
+    async fn restore(&self) {
+        let active = self.registrations.active(clock::now());
+        self.sessions.tidy(&active).await;
+        for registration in active {
+            if let Err(problem) = self.sessions.resume(&registration) {
+                tracing::warn!(code = problem.code.as_str(), "a registered device does not ring");
+            }
+        }
+    }
 }
 
 /// All routes, with what the store remembers behind them.
-pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router, StoreError> {
-    let Settings { max_body, registrations, sinks, .. } = settings;
+pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router, StartError> {
+    let Settings { max_body, registrations, tg, emergency, location, webrtc, sinks } = settings;
     let subscriptions = events::Subscriptions::load(service.store.clone(), &sinks).await?;
-    let notices = Arc::new(notice::Notices { subscriptions, channels: channels::Channels::default() });
-    let tell = ends_told(notices.clone());
-    let registrations = Registrations::load(service.store.clone(), registrations, clock::now(), tell).await?;
+    let notices = Arc::new(Notices { subscriptions, channels: channels::Channels::default() });
+    let WebRtcSettings { listen, public, sessions, offerless } = webrtc;
+    let webrtc = WebRtc::bind(listen, &public, sessions);
+    let webrtc = webrtc.map_err(|error| StartError::Port { listen, error })?;
+    let sessions = Sessions::new(service.clone(), webrtc, notices.clone(), location, offerless);
+    let sessions = Arc::new(sessions);
+    let ended = ended(sessions.clone(), notices.clone());
+    let registrations =
+        Registrations::load(service.store.clone(), registrations, clock::now(), ended).await?;
     let _watcher = registrations.watch();
-    let sessions = sessions::Sessions::default();
-    let camara = Arc::new(Camara { service, registrations, _watcher, sessions, notices, max_body });
-    let routes = racm::routes().merge(events::routes());
+    let correlators = byon::Correlators::default();
+    let camara =
+        Camara { service, registrations, _watcher, sessions, notices, correlators, max_body, tg, emergency };
+    let camara = Arc::new(camara);
+    camara.restore().await;
+    let routes = racm::routes()
+        .merge(call_handling::routes())
+        .merge(channels::routes())
+        .merge(events::routes())
+        .merge(byon::routes());
     Ok(routes.layer(axum::middleware::from_fn(correlator::correlate)).with_state(camara))
 }
 
-/// What is done about registrations that have ended.
-fn ends_told(notices: Arc<notice::Notices>) -> registration::Ended {
+/// What is done about a registration that has ended: it rings no more, and whoever wants to know is told.
+fn ended(sessions: Arc<Sessions>, notices: Arc<Notices>) -> registration::Ended {
     Box::new(move |one, end| {
+        sessions.unregister(one);
         // webrtc-events.yaml, RegistrationTerminationReason: a deletion has no word of its own.
         let (reason, description) = match end {
             End::Expired => (RegistrationEnd::Expired, "the registration's time has passed; register again"),
             End::Deleted => (RegistrationEnd::Network, "the registration was deleted"),
         };
-        let notice = notice::Notice::RegistrationEnds { registration: one.id, reason, description };
-        notices.tell(&one.user, one.device, notice);
+        notices.tell(
+            &one.user,
+            one.device,
+            Notice::RegistrationEnds { registration: one.id, reason, description },
+        );
     })
 }

@@ -188,6 +188,14 @@ impl Registrations {
         })
     }
 
+    /// All that are active.
+    pub(super) fn active(&self, now: Timestamp) -> Vec<Registration> {
+        self.shared.with(|book| {
+            book.expire(now);
+            book.all.values().cloned().collect()
+        })
+    }
+
     /// A user's registrations on a device, whatever their numbers.
     pub(super) fn list(&self, now: Timestamp, user: &UserId, device: Uuid) -> Vec<Registration> {
         self.shared.with(|book| {

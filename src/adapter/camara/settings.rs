@@ -47,6 +47,8 @@ pub struct WebRtcSettings {
     pub public: Vec<IpAddr>,
     /// Sessions at once.
     pub sessions: usize,
+    /// Invitations come without an offer: the device that is called makes one.
+    pub offerless: bool,
 }
 
 impl Default for Settings {
@@ -72,6 +74,6 @@ impl Default for SinkSettings {
 impl Default for WebRtcSettings {
     /// A free port that only this machine reaches.
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), public: vec![], sessions: 1_000 }
+        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), public: vec![], sessions: 1_000, offerless: false }
     }
 }

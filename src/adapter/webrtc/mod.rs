@@ -1,1 +1,84 @@
 //! The WebRTC leg: ICE-lite on one UDP port for all sessions, DTLS-SRTP, and packets as RIPT's chunks.
+//!
+//! | for | look in |
+//! |---|---|
+//! | whose a datagram is, and what is dropped | `port` |
+//! | a session's task | `leg` |
+//! | what descriptions have to have, and agree on | `sdp`, `rtc` |
+//! | packets as chunks and back | `bridge`, `numbering`, `video`, `transcode` |
+
+mod bridge;
+mod leg;
+mod numbering;
+mod port;
+mod rtc;
+mod sdp;
+mod transcode;
+mod video;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc;
+
+pub use leg::{Described, Leg, LegEvent};
+pub use port::Drops;
+pub use sdp::BadSdp;
+
+use crate::protocol::advertisement::Advertisement;
+use port::Port;
+
+/// All WebRTC sessions of this server.
+#[derive(Debug)]
+pub struct WebRtc {
+    port: Arc<Port>,
+    most: usize,
+    reader: tokio::task::AbortHandle,
+}
+
+impl Drop for WebRtc {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl WebRtc {
+    /// Binds the port. `public`: the addresses that clients are told, if not this machine's own. `most`: sessions at once.
+    pub fn bind(listen: SocketAddr, public: &[IpAddr], most: usize) -> io::Result<Self> {
+        let port = Arc::new(Port::bind(listen, public)?);
+        let reader = tokio::spawn(Arc::clone(&port).run()).abort_handle();
+        Ok(Self { port, most, reader })
+    }
+
+    /// A new session; none: there are as many as may be.
+    pub fn session(&self) -> Option<(Leg, mpsc::Receiver<LegEvent>)> {
+        let taken = self.port.sessions.fetch_add(1, Ordering::Relaxed);
+        if taken >= self.most {
+            self.port.sessions.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Leg::start(Arc::clone(&self.port)))
+    }
+
+    /// Where it is reached.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.port.candidates
+    }
+
+    /// What was dropped so far.
+    pub fn drops(&self) -> Drops {
+        self.port.drops()
+    }
+
+    /// What any session can send and render: what browsers share, and what is transcoded for them.
+    pub fn advertisement() -> Advertisement {
+        Self::advertised(&["opus", "PCMU", "PCMA", "telephone-event"], &["VP8", "H264"])
+    }
+
+    /// These codecs, both ways, of names that the registry knows.
+    pub(super) fn advertised(audio: &[&'static str], video: &[&'static str]) -> Advertisement {
+        rtc::advertisement(audio, video)
+    }
+}

@@ -261,7 +261,7 @@ fn an_attended_transfer_joins_the_far_legs_of_two_calls() {
     let mut first = World::talking();
     let consult_leg = LegId::from_u128(0xb2);
     let now = first.now;
-    let caller = Caller { passport: "q".into(), verification: json!({}), div: vec![] };
+    let caller = Caller { passport: "q".into(), verification: json!({}), ..Caller::default() };
     let spec = leg(consult_leg, "bob", "+14085550002", &[B1], Some(B1));
     let call =
         Call::place(now, CallId::from_u128(2), Timing::default(), spec, number("+14085550003"), caller);

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::media::audio::CodecError;
+
 /// What can go wrong with audio, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum AudioError {
@@ -34,13 +36,7 @@ pub enum AudioError {
     /// A WAV cannot hold more than 4 GiB.
     #[error("the recording reached the 4 GiB a WAV can hold; finish it and start another")]
     RecordingFull,
-    /// A sample rate that no audio has.
-    #[error("a sample rate of {0} Hz is outside 1,000 to 768,000 Hz; check the file's header")]
-    Rate(u32),
-    /// The resampler refused, which is an error in this crate.
-    #[error("resampling failed: {0}; please report this")]
-    Resample(String),
-    /// The Opus codec refused its settings or its samples, which is an error in this crate.
-    #[error("the Opus codec failed: {0}; please report this")]
-    Opus(String),
+    /// A codec or the resampler would not.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
 }

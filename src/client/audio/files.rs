@@ -46,7 +46,7 @@ fn read_wav(source: impl Read) -> Result<Vec<i16>, AudioError> {
         }
         _ => return Err(hound::Error::Unsupported.into()),
     };
-    resample(&mono, spec.sample_rate, SAMPLE_RATE)
+    Ok(resample(&mono, spec.sample_rate, SAMPLE_RATE)?)
 }
 
 /// The mean of all channels. A file that was cut short ends where its bytes end.

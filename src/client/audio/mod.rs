@@ -3,42 +3,30 @@
 //! | for | look in |
 //! |---|---|
 //! | reading WAV and Ogg Opus, recording WAV | `files`, `ogg_opus` |
-//! | any rate to any rate | `resample` |
-//! | opus, PCMU, PCMA; concealment of lost frames | `codec`, `g711`, `plc` |
+//! | any rate to any rate; opus, PCMU, PCMA; concealment of lost frames | [`crate::media::audio`] |
 //! | is that really the speech that was sent? | `correlate` |
 //! | level in −dBov and voice activity (RFC 6464) | `level` |
 //! | a microphone made of samples | `source` |
 //! | two short voices for tests and demonstrations | `speech` |
 
-mod codec;
 mod correlate;
 mod error;
 mod files;
-pub mod g711;
 mod level;
 mod ogg_opus;
-mod plc;
-mod resample;
 mod source;
 mod speech;
 
-pub use codec::{AudioCodec, Decoder, Encoder, EncoderConfig};
+pub use crate::media::audio::{
+    AudioCodec, CodecError, Decoder, Encoder, EncoderConfig, FRAME_SAMPLES, Frame, Resampler, SAMPLE_RATE,
+    g711, resample,
+};
 pub use correlate::{Correlation, MAX_LAG_MS, correlate, correlate_within};
 pub use error::AudioError;
 pub use files::{WavRecorder, read_audio, read_audio_bytes};
 pub use level::{AudioLevel, LevelMeter};
-pub use resample::{Resampler, resample};
 pub use source::{AtEnd, FrameSource};
 pub use speech::{CALLEE, CALLER, speech};
-
-/// Samples a second inside the client.
-pub const SAMPLE_RATE: u32 = 48_000;
-
-/// Samples in a frame of 20 ms.
-pub const FRAME_SAMPLES: usize = 960;
-
-/// 20 ms of audio.
-pub type Frame = [i16; FRAME_SAMPLES];
 
 /// The longest file that is read: one hour.
 pub const MAX_SAMPLES: usize = 3_600 * SAMPLE_RATE as usize;

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use ogg::{Packet, PacketReader};
 use ropus::{Channels, DecodeMode, Decoder};
 
-use super::{AudioError, FRAME_SAMPLES, MAX_SAMPLES, SAMPLE_RATE};
+use super::{AudioError, CodecError, FRAME_SAMPLES, MAX_SAMPLES, SAMPLE_RATE};
 
 /// The granule position of a page on which no packet ends (RFC 3533 section 6).
 const NO_GRANULE: u64 = u64::MAX;
@@ -114,7 +114,7 @@ impl Link {
 }
 
 fn failed(error: impl std::fmt::Display) -> AudioError {
-    AudioError::Opus(error.to_string())
+    CodecError::Opus(error.to_string()).into()
 }
 
 #[cfg(test)]

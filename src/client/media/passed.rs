@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use super::MediaLine;
 use super::byways::{Byways, Hears};
 use super::drive::read_uris;
-use super::engine::Engine;
 use super::session::{self, GIVE_UP, NoSession, PROBES};
 use crate::client::task::lock;
 use crate::clock;
+use crate::media::engine::Engine;
 use crate::transport::session::{Session, SessionSink};
 
 /// How long to wait for a connection.

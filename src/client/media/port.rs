@@ -9,11 +9,11 @@ use tokio::sync::{Notify, mpsc};
 
 use super::byways::Byways;
 use super::drive::drive;
-use super::engine::{Engine, MediaFrame, MediaStats, OutFrame};
 use super::session::SessionPath;
 use super::{MediaGap, MediaLine, MediaNews, MediaPath};
 use crate::client::task::{Owned, lock};
 use crate::clock;
+use crate::media::engine::{Engine, MediaFrame, MediaStats, OutFrame};
 use crate::media::quality::StreamReport;
 use crate::protocol::ack::Nonce;
 

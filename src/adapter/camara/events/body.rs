@@ -6,8 +6,9 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::super::body::{bad, date_time};
 use super::super::error::{Code, Failure};
-use super::super::racm::{bad, date_time, device_id};
+use super::super::racm::device_id;
 use super::record::{Credential, Kind, Secret};
 use super::sink;
 use crate::protocol::time::Timestamp;

@@ -4,28 +4,29 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::Camara;
-use super::super::auth::holder;
+use super::super::auth;
+use super::super::body::{App, Id, bad, id_in_path, no_such_method, object};
 use super::super::error::{Code, Failure, json_response};
-use super::super::racm::{App, Id, bad, object};
 use super::body;
 use super::record::Kind;
 use super::{BASES, Refusal};
 use crate::clock;
+use crate::identity::principal::Principal;
+
+/// The path's parameter.
+const FIELD: &str = "subscriptionId";
 
 const READ: &str = "webrtc-events:read";
 const UPDATE: &str = "webrtc-events:update";
 const DELETE: &str = "webrtc-events:delete";
-
-/// webrtc-events.yaml, SubscriptionId: `maxLength`
-const MAX_ID: usize = 256;
 
 /// All routes, and an answer for every other path below them.
 pub(in super::super) fn routes() -> Router<Arc<Camara>> {
@@ -52,13 +53,9 @@ async fn no_such_path() -> Failure {
     Failure::new(Code::NotFound, "there is no such path; the API is /webrtc-events/v0.3/subscriptions")
 }
 
-async fn no_such_method() -> Failure {
-    Failure::new(Code::MethodNotAllowed, "the path has no such method; `Allow` lists those it has")
-}
-
 /// webrtc-events.yaml, createNotificationChannelSubscription
 async fn create(State(app): App, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
-    let holder = holder(&app.service, &headers, &Kind::ALL.map(Kind::scope)).await?;
+    let holder = holder(&app, &headers, &Kind::ALL.map(Kind::scope)).await?;
     let given = object(body, app.max_body).await?;
     let given = given.ok_or_else(|| bad("body", "a JSON object is expected, and nothing came"))?;
     let kinds = body::kinds(&given)?;
@@ -89,7 +86,7 @@ async fn create(State(app): App, headers: HeaderMap, body: Body) -> Result<Respo
 
 /// webrtc-events.yaml, retrieveNotificationChannelSubscriptionList
 async fn list(State(app): App, headers: HeaderMap) -> Result<Response, Failure> {
-    let holder = holder(&app.service, &headers, &[READ]).await?;
+    let holder = holder(&app, &headers, &[READ]).await?;
     let found = app.notices.subscriptions.list(clock::now(), &holder.user());
     let found: Vec<_> = found.iter().map(super::record::Record::described).collect();
     Ok(json_response(StatusCode::OK, &Value::Array(found)))
@@ -97,27 +94,28 @@ async fn list(State(app): App, headers: HeaderMap) -> Result<Response, Failure> 
 
 /// webrtc-events.yaml, retrieveNotificationChannelSubscription
 async fn describe(State(app): App, headers: HeaderMap, id: Id) -> Result<Response, Failure> {
-    let holder = holder(&app.service, &headers, &[READ]).await?;
-    let found = app.notices.subscriptions.get(clock::now(), &holder.user(), subscription_id(id)?)?;
+    let holder = holder(&app, &headers, &[READ]).await?;
+    let found =
+        app.notices.subscriptions.get(clock::now(), &holder.user(), known(id_in_path(id, FIELD)?)?)?;
     Ok(json_response(StatusCode::OK, &found.described()))
 }
 
 /// webrtc-events.yaml, updateNotificationChannelSubscription
 async fn update(State(app): App, headers: HeaderMap, id: Id, body: Body) -> Result<Response, Failure> {
-    let holder = holder(&app.service, &headers, &[UPDATE]).await?;
-    let id = text_of(id)?;
+    let holder = holder(&app, &headers, &[UPDATE]).await?;
+    let id = id_in_path(id, FIELD)?;
     let given = object(body, app.max_body).await?;
     let given = given.ok_or_else(|| bad("body", "a JSON object is expected, and nothing came"))?;
     let now = clock::now();
     let change = body::change(&given, now)?;
-    let after = app.notices.subscriptions.update(now, &holder.user(), uuid_of(&id)?, change).await?;
+    let after = app.notices.subscriptions.update(now, &holder.user(), known(id)?, change).await?;
     Ok(json_response(StatusCode::OK, &after.described()))
 }
 
 /// webrtc-events.yaml, deleteNotificationChannelSubscription
 async fn remove(State(app): App, headers: HeaderMap, id: Id) -> Result<Response, Failure> {
-    let holder = holder(&app.service, &headers, &[DELETE]).await?;
-    app.notices.subscriptions.remove(&holder.user(), subscription_id(id)?).await?;
+    let holder = holder(&app, &headers, &[DELETE]).await?;
+    app.notices.subscriptions.remove(&holder.user(), known(id_in_path(id, FIELD)?)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -127,31 +125,23 @@ fn id_is_missing() -> Failure {
 }
 
 async fn nameless_read(State(app): App, headers: HeaderMap) -> Failure {
-    holder(&app.service, &headers, &[READ]).await.err().unwrap_or_else(id_is_missing)
+    holder(&app, &headers, &[READ]).await.err().unwrap_or_else(id_is_missing)
 }
 
 async fn nameless_update(State(app): App, headers: HeaderMap) -> Failure {
-    holder(&app.service, &headers, &[UPDATE]).await.err().unwrap_or_else(id_is_missing)
+    holder(&app, &headers, &[UPDATE]).await.err().unwrap_or_else(id_is_missing)
 }
 
 async fn nameless(State(app): App, headers: HeaderMap) -> Failure {
-    holder(&app.service, &headers, &[DELETE]).await.err().unwrap_or_else(id_is_missing)
+    holder(&app, &headers, &[DELETE]).await.err().unwrap_or_else(id_is_missing)
 }
 
-fn subscription_id(id: Id) -> Result<Uuid, Failure> {
-    uuid_of(&text_of(id)?)
-}
-
-fn text_of(id: Id) -> Result<String, Failure> {
-    let Path(text) = id.map_err(|_| bad("subscriptionId", "it is to be text in UTF-8"))?;
-    if text.chars().count() > MAX_ID {
-        return Err(bad("subscriptionId", "it has at most 256 characters"));
-    }
-    Ok(text)
+async fn holder(app: &Camara, headers: &HeaderMap, scopes: &[&'static str]) -> Result<Principal, Failure> {
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    auth::holder(&app.service, authorization, scopes).await
 }
 
 /// A name that is none of ours is one that isn't there.
-fn uuid_of(text: &str) -> Result<Uuid, Failure> {
-    let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
+fn known(id: Option<Uuid>) -> Result<Uuid, Failure> {
     id.ok_or_else(|| Refusal::NotFound.into())
 }

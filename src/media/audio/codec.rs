@@ -5,7 +5,7 @@ use ropus::{Application, Bitrate, Channels, DecodeMode, InbandFec, Signal};
 
 use super::g711::Law;
 use super::plc::Plc;
-use super::{AudioError, FRAME_SAMPLES, Frame, Resampler, SAMPLE_RATE};
+use super::{CodecError, FRAME_SAMPLES, Frame, Resampler, SAMPLE_RATE};
 
 const NARROW: u32 = 8_000;
 /// 20 ms at 8 kHz.
@@ -92,7 +92,7 @@ enum EncoderState {
 
 impl Encoder {
     /// An encoder at the start of a stream.
-    pub fn new(codec: AudioCodec, config: EncoderConfig) -> Result<Self, AudioError> {
+    pub fn new(codec: AudioCodec, config: EncoderConfig) -> Result<Self, CodecError> {
         let state = match codec {
             AudioCodec::Opus => EncoderState::Opus(Box::new(opus_encoder(config)?)),
             AudioCodec::Pcmu => EncoderState::G711(Law::Mu, Box::new(Resampler::new(SAMPLE_RATE, NARROW)?)),
@@ -107,7 +107,7 @@ impl Encoder {
     }
 
     /// One frame as one payload.
-    pub fn encode(&mut self, frame: &Frame) -> Result<Bytes, AudioError> {
+    pub fn encode(&mut self, frame: &Frame) -> Result<Bytes, CodecError> {
         match &mut self.state {
             EncoderState::Opus(opus) => {
                 let mut payload = [0; MAX_PAYLOAD];
@@ -126,7 +126,7 @@ impl Encoder {
     }
 
     /// Adapts the redundancy of opus to the loss that is measured.
-    pub fn set_expected_loss(&mut self, percent: u8) -> Result<(), AudioError> {
+    pub fn set_expected_loss(&mut self, percent: u8) -> Result<(), CodecError> {
         self.config.expected_loss_percent = percent.min(100);
         match &mut self.state {
             EncoderState::Opus(opus) => opus.set_packet_loss_perc(percent.min(100)).map_err(failed),
@@ -135,7 +135,7 @@ impl Encoder {
     }
 
     /// Changes the bitrate of opus without a seam.
-    pub fn set_bitrate(&mut self, bitrate: u32) -> Result<(), AudioError> {
+    pub fn set_bitrate(&mut self, bitrate: u32) -> Result<(), CodecError> {
         self.config.bitrate = bitrate;
         match &mut self.state {
             EncoderState::Opus(opus) => opus.set_bitrate(bits(bitrate)?).map_err(failed),
@@ -144,7 +144,7 @@ impl Encoder {
     }
 
     /// Goes on with another codec and the same settings; the same codec changes nothing.
-    pub fn switch(&mut self, codec: AudioCodec) -> Result<(), AudioError> {
+    pub fn switch(&mut self, codec: AudioCodec) -> Result<(), CodecError> {
         if codec != self.codec {
             *self = Self::new(codec, self.config)?;
         }
@@ -166,8 +166,8 @@ enum DecoderState {
 
 impl Decoder {
     /// A decoder at the start of a stream.
-    pub fn new(codec: AudioCodec) -> Result<Self, AudioError> {
-        let g711 = |law| -> Result<_, AudioError> {
+    pub fn new(codec: AudioCodec) -> Result<Self, CodecError> {
+        let g711 = |law| -> Result<_, CodecError> {
             let up = Box::new(Resampler::new(NARROW, SAMPLE_RATE)?);
             Ok(DecoderState::G711 { law, plc: Plc::new(), up })
         };
@@ -221,7 +221,7 @@ impl Decoder {
     }
 
     /// Goes on with another codec; the same codec changes nothing.
-    pub fn switch(&mut self, codec: AudioCodec) -> Result<(), AudioError> {
+    pub fn switch(&mut self, codec: AudioCodec) -> Result<(), CodecError> {
         if codec != self.codec {
             *self = Self { refused: self.refused, ..Self::new(codec)? };
         }
@@ -229,7 +229,7 @@ impl Decoder {
     }
 }
 
-fn opus_encoder(config: EncoderConfig) -> Result<ropus::Encoder, AudioError> {
+fn opus_encoder(config: EncoderConfig) -> Result<ropus::Encoder, CodecError> {
     ropus::Encoder::builder(SAMPLE_RATE, Channels::Mono, Application::Voip)
         .bitrate(bits(config.bitrate)?)
         .signal(Signal::Voice)
@@ -240,7 +240,7 @@ fn opus_encoder(config: EncoderConfig) -> Result<ropus::Encoder, AudioError> {
         .map_err(failed)
 }
 
-fn bits(bitrate: u32) -> Result<Bitrate, AudioError> {
+fn bits(bitrate: u32) -> Result<Bitrate, CodecError> {
     Bitrate::try_bits(bitrate.clamp(6_000, 400_000)).map_err(failed)
 }
 
@@ -262,6 +262,6 @@ fn conceal_opus(opus: &mut ropus::Decoder) -> Option<Vec<i16>> {
     Some(samples)
 }
 
-fn failed(error: impl std::fmt::Display) -> AudioError {
-    AudioError::Opus(error.to_string())
+fn failed(error: impl std::fmt::Display) -> CodecError {
+    CodecError::Opus(error.to_string())
 }

@@ -3,7 +3,7 @@
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Async, Fft, FixedAsync, FixedSync, SincInterpolationParameters};
 
-use super::AudioError;
+use super::CodecError;
 
 /// A pair of rates whose smallest common block is longer than this is interpolated, not transformed.
 const MAX_BLOCK: usize = 4_096;
@@ -22,14 +22,14 @@ pub struct Resampler {
 
 impl Resampler {
     /// A converter that works in blocks of about 10 ms, so that 20 ms in are 20 ms out where rates allow it.
-    pub fn new(from: u32, to: u32) -> Result<Self, AudioError> {
+    pub fn new(from: u32, to: u32) -> Result<Self, CodecError> {
         Self::with_block(from, to, from as usize / 100)
     }
 
-    fn with_block(from: u32, to: u32, block: usize) -> Result<Self, AudioError> {
+    fn with_block(from: u32, to: u32, block: usize) -> Result<Self, CodecError> {
         for rate in [from, to] {
             if !(1_000..=768_000).contains(&rate) {
-                return Err(AudioError::Rate(rate));
+                return Err(CodecError::Rate(rate));
             }
         }
         let inner = if from == to { None } else { Some(converter(from, to, block)?) };
@@ -42,7 +42,7 @@ impl Resampler {
     }
 
     /// Converts a chunk of any length; what does not fill a block waits for the next chunk.
-    pub fn push(&mut self, input: &[i16]) -> Result<Vec<i16>, AudioError> {
+    pub fn push(&mut self, input: &[i16]) -> Result<Vec<i16>, CodecError> {
         self.consumed += input.len() as u64;
         let mut output = Vec::new();
         if self.inner.is_none() {
@@ -56,7 +56,7 @@ impl Resampler {
     }
 
     /// The rest of the stream: afterwards the output is as long as the input, plus the delay.
-    pub fn finish(mut self) -> Result<Vec<i16>, AudioError> {
+    pub fn finish(mut self) -> Result<Vec<i16>, CodecError> {
         let mut output = Vec::new();
         if self.inner.is_none() {
             return Ok(output);
@@ -72,7 +72,7 @@ impl Resampler {
         Ok(output)
     }
 
-    fn drain(&mut self, output: &mut Vec<i16>) -> Result<(), AudioError> {
+    fn drain(&mut self, output: &mut Vec<i16>) -> Result<(), CodecError> {
         let Some(inner) = &mut self.inner else { return Ok(()) };
         let mut used = 0;
         loop {
@@ -91,7 +91,7 @@ impl Resampler {
 }
 
 /// Converts samples in one go; the output starts where the input starts and lasts as long.
-pub fn resample(input: &[i16], from: u32, to: u32) -> Result<Vec<i16>, AudioError> {
+pub fn resample(input: &[i16], from: u32, to: u32) -> Result<Vec<i16>, CodecError> {
     let mut resampler = Resampler::with_block(from, to, 1_024)?;
     let delay = resampler.delay();
     let mut output = resampler.push(input)?;
@@ -102,7 +102,7 @@ pub fn resample(input: &[i16], from: u32, to: u32) -> Result<Vec<i16>, AudioErro
 
 type Converter = Box<dyn rubato::Resampler<f32>>;
 
-fn converter(from: u32, to: u32, block: usize) -> Result<Converter, AudioError> {
+fn converter(from: u32, to: u32, block: usize) -> Result<Converter, CodecError> {
     let block = block.clamp(16, MAX_BLOCK);
     let common = gcd(from, to);
     let unit = (from / common) as usize;
@@ -123,8 +123,8 @@ fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-fn failed(error: impl std::fmt::Display) -> AudioError {
-    AudioError::Resample(error.to_string())
+fn failed(error: impl std::fmt::Display) -> CodecError {
+    CodecError::Resample(error.to_string())
 }
 
 #[cfg(test)]
@@ -199,8 +199,8 @@ mod tests {
 
     #[test]
     fn impossible_rates_are_refused_and_nothing_stays_nothing() {
-        assert!(matches!(Resampler::new(0, 48_000), Err(AudioError::Rate(0))));
-        assert!(matches!(resample(&[1], 48_000, u32::MAX), Err(AudioError::Rate(u32::MAX))));
+        assert!(matches!(Resampler::new(0, 48_000), Err(CodecError::Rate(0))));
+        assert!(matches!(resample(&[1], 48_000, u32::MAX), Err(CodecError::Rate(u32::MAX))));
         assert!(resample(&[], 8_000, 48_000).unwrap().is_empty());
         assert_eq!(resample(&[1, 2, 3], 48_000, 48_000).unwrap(), [1, 2, 3]);
     }

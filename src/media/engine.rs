@@ -108,7 +108,7 @@ struct Incoming {
 
 /// The state of a call's media.
 #[derive(Debug, Default)]
-pub(super) struct Engine {
+pub struct Engine {
     outgoing: HashMap<(u8, u8), Outgoing>,
     incoming: HashMap<(u8, u8), Incoming>,
     answers: Vec<Bytes>,
@@ -125,7 +125,18 @@ pub(super) struct Engine {
 
 impl Engine {
     /// The chunk for a frame.
-    pub(super) fn send(&mut self, now: Duration, frame: &OutFrame) -> Option<Bytes> {
+    pub fn send(&mut self, now: Duration, frame: &OutFrame) -> Option<Bytes> {
+        self.send_as(now, frame, None, false)
+    }
+
+    /// The chunk for a frame that has its number from elsewhere, or stands alone (an intra frame of video).
+    pub fn send_as(
+        &mut self,
+        now: Duration,
+        frame: &OutFrame,
+        seq: Option<u64>,
+        intra: bool,
+    ) -> Option<Bytes> {
         let key = (frame.source, frame.sink);
         if self.outgoing.len() >= MAX_STREAMS && !self.outgoing.contains_key(&key) {
             return None;
@@ -137,16 +148,23 @@ impl Engine {
             // wire §5 "Truncation": whole again on a new codec.
             stream.ledger.reset();
         }
-        let numbered = stream.ledger.on_send(now, frame.timestamp_ms, false);
+        let (seq, whole) = match seq {
+            Some(seq) => (seq, stream.ledger.on_send_seq(now, seq, frame.timestamp_ms, intra)),
+            None => {
+                let numbered = stream.ledger.on_send(now, frame.timestamp_ms, intra);
+                (numbered.seq, numbered.whole)
+            }
+        };
         let header = MediaHeader {
-            seq: numbered.seq,
+            seq,
             timestamp: frame.timestamp_ms,
-            whole: numbered.whole,
+            whole,
             payload_type,
             source: frame.source,
             sink: frame.sink,
             audio_level: frame.level,
             duration: frame.duration_ms,
+            reference: intra,
             ..MediaHeader::default()
         };
         let mut chunk = BytesMut::new();
@@ -156,7 +174,7 @@ impl Engine {
     }
 
     /// Takes in a chunk, whichever way it came.
-    pub(super) fn on_chunk(&mut self, now: Duration, bytes: &Bytes) -> Option<MediaFrame> {
+    pub fn on_chunk(&mut self, now: Duration, bytes: &Bytes) -> Option<MediaFrame> {
         let Ok(chunk) = Chunk::parse(bytes) else {
             self.dropped += 1;
             return None;
@@ -266,7 +284,7 @@ impl Engine {
     }
 
     /// The control chunks that are due now.
-    pub(super) fn controls(&mut self, now: Duration) -> Vec<Bytes> {
+    pub fn controls(&mut self, now: Duration) -> Vec<Bytes> {
         let mut due = std::mem::take(&mut self.answers);
         for stream in self.incoming.values_mut() {
             if let Some(ack) = stream.ledger.ack(now) {
@@ -287,7 +305,7 @@ impl Engine {
     }
 
     /// A probe, and the nonce that its answer will bear.
-    pub(super) fn probe(&mut self, now: Duration) -> (Nonce, Bytes) {
+    pub fn probe(&mut self, now: Duration) -> (Nonce, Bytes) {
         self.probe = Some(now);
         let random = uuid::Uuid::new_v4();
         let nonce = Nonce::new(&random.as_bytes()[..8]).expect("8 bytes are a nonce");
@@ -297,17 +315,17 @@ impl Engine {
     }
 
     /// The newest probe answer.
-    pub(super) fn probe_answered(&self) -> Option<Nonce> {
+    pub fn probe_answered(&self) -> Option<Nonce> {
         self.probe_answered
     }
 
     /// A new way is open: values go out whole again.
-    pub(super) fn on_new_path(&mut self) {
+    pub fn on_new_path(&mut self) {
         self.outgoing.values_mut().for_each(|stream| stream.ledger.reset());
     }
 
     /// How long the server has not acknowledged anything, while we send.
-    pub(super) fn silence(&self, now: Duration) -> Duration {
+    pub fn silence(&self, now: Duration) -> Duration {
         let sending = self.sent_media.is_some_and(|at| now.saturating_sub(at) < PROBE_AFTER);
         if !sending {
             return Duration::ZERO;
@@ -318,17 +336,17 @@ impl Engine {
     }
 
     /// When media last came.
-    pub(super) fn heard(&self) -> Option<Duration> {
+    pub fn heard(&self) -> Option<Duration> {
         self.heard
     }
 
     /// When the server last showed that it hears us.
-    pub(super) fn alive(&self) -> Option<Duration> {
+    pub fn alive(&self) -> Option<Duration> {
         self.alive
     }
 
     /// The player's word: chunks came too late in all, and the delay that it plays with.
-    pub(super) fn on_playout(&mut self, stream: (u8, u8), late: u64, delay: Duration) {
+    pub fn on_playout(&mut self, stream: (u8, u8), late: u64, delay: Duration) {
         if let Some(stream) = self.incoming.get_mut(&stream) {
             (stream.late..late).for_each(|_| stream.quality.on_late());
             stream.late = stream.late.max(late);
@@ -337,13 +355,13 @@ impl Engine {
     }
 
     /// The share of what was sent that is missing at the server, 0 to 1.
-    pub(super) fn loss_out(&self) -> f64 {
+    pub fn loss_out(&self) -> f64 {
         let stats = self.stats();
         stats.lost_out as f64 / (stats.acknowledged + stats.lost_out).max(1) as f64
     }
 
     /// What was counted.
-    pub(super) fn stats(&self) -> MediaStats {
+    pub fn stats(&self) -> MediaStats {
         let mut stats = MediaStats { dropped: self.dropped, ..MediaStats::default() };
         for stream in self.outgoing.values() {
             let counts = stream.ledger.counts();
@@ -366,7 +384,7 @@ impl Engine {
     }
 
     /// The entries of a `quality` event: what we receive, and what we send as the acks tell it.
-    pub(super) fn reports(&self) -> Vec<StreamReport> {
+    pub fn reports(&self) -> Vec<StreamReport> {
         let sent = |key| self.outgoing.get(key).map_or(0, |stream| stream.ledger.counts().sent);
         let mut all: Vec<StreamReport> = self
             .incoming

@@ -1,1 +1,0 @@
-//! The 2023 generation: RACM, VVOIP and notification channels.

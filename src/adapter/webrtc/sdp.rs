@@ -1,0 +1,102 @@
+//! What a session description has to have before it is looked at closely.
+
+/// What a description may hold at most.
+const MAX_SDP: usize = 65_536;
+const MAX_LINES: usize = 2_000;
+const MAX_MEDIA: usize = 8;
+const MAX_CANDIDATES: usize = 100;
+
+/// Why a description can't be used; it says what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadSdp(pub(super) String);
+
+fn bad(why: impl Into<String>) -> BadSdp {
+    BadSdp(why.into())
+}
+
+/// A description without its candidates: as an ICE-lite agent we send no checks (RFC 8445 §2.5), so where the other side
+/// says that it can be reached is never used, private addresses and names in `.local` least of all. What can't be used for
+/// WebRTC is refused.
+pub(super) fn checked(text: &str) -> Result<String, BadSdp> {
+    if text.len() > MAX_SDP {
+        return Err(bad(format!("a session description has at most {MAX_SDP} bytes")));
+    }
+    if !text.starts_with("v=0") {
+        return Err(bad("a session description begins with v=0 (RFC 8866 §5.1)"));
+    }
+    let mut out = String::with_capacity(text.len());
+    let (mut media, mut candidates, mut lines) = (0, 0, 0);
+    let (mut ufrag, mut password, mut fingerprint) = (false, false, false);
+    for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+        lines += 1;
+        media += usize::from(line.starts_with("m="));
+        if line.starts_with("a=candidate:") {
+            candidates += 1;
+            continue;
+        }
+        if line == "a=end-of-candidates" {
+            continue;
+        }
+        ufrag |= line.starts_with("a=ice-ufrag:");
+        password |= line.starts_with("a=ice-pwd:");
+        fingerprint |= line.starts_with("a=fingerprint:");
+        if line == "a=ice-lite" {
+            return Err(bad("this server is ICE-lite itself; the other side has to be a full ICE agent"));
+        }
+        out.push_str(line);
+        out.push_str("\r\n");
+    }
+    if lines > MAX_LINES || media > MAX_MEDIA {
+        return Err(bad(format!("at most {MAX_LINES} lines and {MAX_MEDIA} m= sections are taken")));
+    }
+    if media == 0 {
+        return Err(bad("it has no m= section; m=audio is expected"));
+    }
+    if candidates > MAX_CANDIDATES {
+        return Err(bad(format!("it has {candidates} candidates; at most {MAX_CANDIDATES} are taken")));
+    }
+    if !ufrag || !password {
+        return Err(bad("a=ice-ufrag and a=ice-pwd are expected (RFC 8839 §5.4): media needs ICE"));
+    }
+    if !fingerprint {
+        return Err(bad(
+            "a=fingerprint is expected (RFC 8122 §5): media is DTLS-SRTP; SDES (a=crypto) is not taken",
+        ));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n\
+                        a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=fingerprint:sha-256 AA\r\n";
+
+    #[test]
+    fn candidates_are_left_out_and_counted() {
+        let with =
+            |n: usize| format!("{GOOD}{}", "a=candidate:1 1 udp 1 192.168.0.1 5 typ host\r\n".repeat(n));
+        assert_eq!(checked(&with(100)).unwrap(), GOOD);
+        assert!(checked(&with(500)).unwrap_err().to_string().contains("500 candidates"));
+        assert_eq!(checked(&GOOD.replace("\r\n", "\n")).unwrap(), GOOD);
+    }
+
+    #[test]
+    fn what_webrtc_needs_is_asked_for_by_name() {
+        for (line, said) in [
+            ("a=ice-ufrag:abcd\r\n", "ice-ufrag"),
+            ("a=ice-pwd:0123456789012345678901\r\n", "ice-pwd"),
+            ("a=fingerprint:sha-256 AA\r\n", "fingerprint"),
+            ("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n", "m=audio"),
+            ("v=0\r\n", "v=0"),
+        ] {
+            let why = checked(&GOOD.replace(line, "")).unwrap_err().to_string();
+            assert!(why.contains(said), "{line}: {why}");
+        }
+        assert!(checked(&format!("{GOOD}a=ice-lite\r\n")).is_err());
+        assert!(checked(&format!("{GOOD}{}", "a=x\r\n".repeat(30_000))).is_err());
+        assert!(checked(&format!("{GOOD}{}", "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n".repeat(9))).is_err());
+    }
+}
