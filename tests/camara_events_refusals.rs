@@ -16,7 +16,6 @@ use crate::common::events::{
     ENDS, EVENT_SCOPES, EVENTS, HOOK, INVITATION, STATUS, credential, scope, subscribe, user, wanted, with,
     with_scopes,
 };
-use crate::common::user::{User, token};
 use crate::common::{AUDIENCE, ISSUER, World};
 
 const BAD: &str = "INVALID_ARGUMENT";

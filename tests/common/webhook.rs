@@ -1,6 +1,8 @@
 //! A webhook: a real HTTPS server on loopback that answers as it is told and keeps what it was sent.
 //! The library's own tests include this file too, so it names nothing of the crate.
 
+#![allow(dead_code, reason = "neither uses all of it")]
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
