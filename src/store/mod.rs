@@ -31,11 +31,14 @@ pub enum Table {
     Meta,
     /// CAMARA's device registrations.
     Registrations,
+    /// CAMARA's event subscriptions.
+    Subscriptions,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 4] = [Self::Handlers, Self::Calls, Self::Meta, Self::Registrations];
+    pub const ALL: [Self; 5] =
+        [Self::Handlers, Self::Calls, Self::Meta, Self::Registrations, Self::Subscriptions];
 
     /// The table's name on disk.
     pub fn name(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Table {
             Self::Calls => "calls",
             Self::Meta => "meta",
             Self::Registrations => "registrations",
+            Self::Subscriptions => "subscriptions",
         }
     }
 }

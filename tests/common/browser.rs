@@ -44,7 +44,6 @@ enum Say {
 pub struct Browser {
     says: mpsc::UnboundedSender<Say>,
     pub heard: Arc<Mutex<Heard>>,
-    pub address: SocketAddr,
     task: JoinHandle<()>,
 }
 
@@ -110,7 +109,7 @@ impl Browser {
             time: 0,
             digit: None,
         };
-        Self { says, heard, address, task: tokio::spawn(peer.run(said)) }
+        Self { says, heard, task: tokio::spawn(peer.run(said)) }
     }
 
     async fn ask<T>(&self, say: impl FnOnce(oneshot::Sender<T>) -> Say) -> T {

@@ -34,8 +34,13 @@ macro_rules! codes {
 codes! {
     InvalidArgument = "INVALID_ARGUMENT", 400;
     OutOfRange = "OUT_OF_RANGE", 400;
+    InvalidProtocol = "INVALID_PROTOCOL", 400;
+    InvalidCredential = "INVALID_CREDENTIAL", 400;
+    InvalidSink = "INVALID_SINK", 400;
+    InvalidToken = "INVALID_TOKEN", 400;
     Unauthenticated = "UNAUTHENTICATED", 401;
     PermissionDenied = "PERMISSION_DENIED", 403;
+    SubscriptionMismatch = "SUBSCRIPTION_MISMATCH", 403;
     InvalidTokenContext = "INVALID_TOKEN_CONTEXT", 403;
     MaxRegistrationPerUser = "MAX_REGISTRATION_PER_USER", 403;
     MaxRegistrationPerMsisdn = "MAX_REGISTRATION_PER_MSISDN", 403;
@@ -43,6 +48,9 @@ codes! {
     NotFound = "NOT_FOUND", 404;
     MethodNotAllowed = "METHOD_NOT_ALLOWED", 405;
     AlreadyExists = "ALREADY_EXISTS", 409;
+    ServiceNotApplicable = "SERVICE_NOT_APPLICABLE", 422;
+    MultieventSubscriptionNotSupported = "MULTIEVENT_SUBSCRIPTION_NOT_SUPPORTED", 422;
+    QuotaExceeded = "QUOTA_EXCEEDED", 429;
     // BYON-Notification-Channel.yaml, Generic409.
     Conflict = "CONFLICT", 409;
     TooManyRequests = "TOO_MANY_REQUESTS", 429;

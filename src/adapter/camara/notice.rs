@@ -86,7 +86,7 @@ pub(super) struct SessionNotice {
 }
 
 /// Everybody who may want to know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Notices {
     /// By webhook.
     pub(super) subscriptions: super::events::Subscriptions,
