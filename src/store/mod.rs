@@ -33,12 +33,14 @@ pub enum Table {
     Registrations,
     /// CAMARA's event subscriptions.
     Subscriptions,
+    /// CAMARA's media sessions.
+    Sessions,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 5] =
-        [Self::Handlers, Self::Calls, Self::Meta, Self::Registrations, Self::Subscriptions];
+    pub const ALL: [Self; 6] =
+        [Self::Handlers, Self::Calls, Self::Meta, Self::Registrations, Self::Subscriptions, Self::Sessions];
 
     /// The table's name on disk.
     pub fn name(self) -> &'static str {
@@ -48,6 +50,7 @@ impl Table {
             Self::Meta => "meta",
             Self::Registrations => "registrations",
             Self::Subscriptions => "subscriptions",
+            Self::Sessions => "sessions",
         }
     }
 }

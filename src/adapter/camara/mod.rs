@@ -157,6 +157,7 @@ pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router,
         Camara { service, registrations, _watcher, sessions, notices, correlators, max_body, tg, emergency };
     let camara = Arc::new(camara);
     camara.restore().await;
+    camara.sessions.restore().await?;
     let routes = racm::routes()
         .merge(call_handling::routes())
         .merge(channels::routes())

@@ -6,9 +6,11 @@
 //! | one session's task | `owner` |
 //! | which status may be asked for when | `rules` |
 //! | registrations that ring | `devices` |
+//! | what outlives the process | `record` |
 
 mod devices;
 mod owner;
+mod record;
 mod rules;
 
 use std::collections::{HashMap, VecDeque};
@@ -228,6 +230,7 @@ impl Sessions {
         view.answer = Some(described.sdp);
         let mut owner = Owner::originator(&self.shared, view, handler, leg, media, media_events);
         owner.negotiated(described.native).await;
+        self.shared.remember(&owner.record()).await;
         self.shared.start(owner, calls.id, leg);
         Ok(first)
     }
@@ -328,6 +331,7 @@ impl Shared {
         };
         let theirs = call.location.filter(|_| self.location).map(Location);
         let owner = Owner::receiver(&self, view, handler, leg, media, media_events, theirs);
+        self.remember(&owner.record()).await;
         self.start(owner, calls.id, leg);
         Ok(())
     }
@@ -341,7 +345,9 @@ impl Shared {
         drop(book);
         let shared = self.clone();
         tokio::spawn(async move {
-            owner.run(asked).await;
+            if owner.run(asked).await {
+                shared.forget(id);
+            }
             shared.ended(call, id);
         });
     }

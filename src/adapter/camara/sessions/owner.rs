@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use super::record::Record;
 use super::rules::{Act, Role, Stage, act, refusal};
 use super::{Change, Shared, bad_sdp};
 use crate::adapter::camara::error::{Code, Failure};
@@ -57,6 +58,10 @@ pub(super) struct Owner {
     agreed: bool,
     native: Advertisement,
     attached: bool,
+    /// It was taken up after a restart.
+    restored: bool,
+    /// The call's owner is gone, though the call isn't over.
+    stopped: bool,
     /// When the call ends, if the browser stays away.
     lost: Option<Instant>,
     /// Where the other party is, where it may be told.
@@ -111,6 +116,25 @@ impl Owner {
         Self::new(shared, view, Role::Receiver, handler, leg, (media, media_events), theirs)
     }
 
+    /// Of a device whose media was lost with the last process.
+    pub(super) fn restored(
+        shared: &Arc<Shared>,
+        record: Record,
+        state: State,
+        media: Leg,
+        media_events: mpsc::Receiver<LegEvent>,
+    ) -> Self {
+        let Record { view, role, leg, handler, sequence } = record;
+        let mut owner = Self::new(shared, view, role, handler, leg, (media, media_events), None);
+        owner.sequence = sequence;
+        owner.restored = true;
+        if state == State::Answered {
+            owner.stage = Stage::Talking;
+            owner.view.status = Status::Connected;
+        }
+        owner
+    }
+
     fn new(
         shared: &Arc<Shared>,
         view: SessionView,
@@ -135,6 +159,8 @@ impl Owner {
             agreed: false,
             native: Advertisement::default(),
             attached: false,
+            restored: false,
+            stopped: false,
             lost: None,
             theirs,
         }
@@ -142,6 +168,26 @@ impl Owner {
 
     pub(super) fn id(&self) -> Uuid {
         self.view.id
+    }
+
+    pub(super) fn view(&self) -> &SessionView {
+        &self.view
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(super) fn leg(&self) -> LegId {
+        self.leg
+    }
+
+    pub(super) fn handler(&self) -> &Handler {
+        &self.handler
+    }
+
+    pub(super) fn sequence(&self) -> u32 {
+        self.sequence
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Arc<SessionView>> {
@@ -153,6 +199,15 @@ impl Owner {
         let mut notice = self.notice("somebody calls");
         notice.offer_required = self.view.offer.is_none();
         self.shared.notices.tell(&self.view.user, self.view.device, Notice::Invitation(notice));
+    }
+
+    /// Media is to begin anew, and only the device can do that: its peer connection knows the last process only.
+    fn ask_for_an_offer(&mut self) {
+        self.fear();
+        let why = "media was lost with the server's last process; PUT the offer of a new RTCPeerConnection";
+        let mut notice = self.notice(why);
+        notice.offer_required = true;
+        self.shared.notices.tell(&self.view.user, self.view.device, Notice::Status(notice));
     }
 
     fn notice(&mut self, reason: &str) -> SessionNotice {
@@ -178,9 +233,17 @@ impl Owner {
         self.shared.notices.tell(&self.view.user, self.view.device, Notice::Status(notice));
     }
 
-    pub(super) async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
+    /// True: it is over. False: the server stops, and takes it up again when it starts.
+    pub(super) async fn run(mut self, asks: mpsc::Receiver<Ask>) -> bool {
+        self.live(asks).await;
+        !self.stopped
+    }
+
+    async fn live(&mut self, mut asks: mpsc::Receiver<Ask>) {
         let mut newest = None;
-        if self.role == Role::Receiver {
+        if self.restored {
+            self.ask_for_an_offer();
+        } else if self.role == Role::Receiver {
             self.invite();
         }
         let Some(mut near) = self.open(None).await else { return self.is_over().await };
@@ -234,12 +297,17 @@ impl Owner {
             return;
         }
         let view = match self.calls() {
-            Ok(calls) => calls.view(self.leg, None).await.ok(),
-            Err(_) => None,
+            Ok(calls) => calls.view(self.leg, None).await,
+            Err(problem) => Err(problem),
         };
-        let reason = view.as_ref().and_then(|view| view.reason.clone());
-        let reason = reason.unwrap_or_else(|| "lost".to_owned());
-        let status = mapping::ended(view.and_then(|view| view.outcome), &reason);
+        // A call that has ended can be read for an hour: what can't be read stopped with the server, and goes on with it.
+        let Ok(view) = view else {
+            self.stage = Stage::Over;
+            self.stopped = true;
+            return;
+        };
+        let reason = view.reason.unwrap_or_else(|| "lost".to_owned());
+        let status = mapping::ended(view.outcome, &reason);
         self.tell(status, &reason);
     }
 
