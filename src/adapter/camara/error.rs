@@ -134,7 +134,9 @@ impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         let code = match problem.code {
             RiptCode::Unauthorized => Code::Unauthenticated,
-            RiptCode::Scope | RiptCode::Origin => Code::PermissionDenied,
+            RiptCode::Scope | RiptCode::Origin | RiptCode::DestinationNotAllowed => Code::PermissionDenied,
+            RiptCode::NumberNotAllowed => Code::InvalidTokenContext,
+            RiptCode::TooMany => Code::TooManyRequests,
             RiptCode::TooEarly => Code::TooEarly,
             RiptCode::LoopDetected => Code::LoopDetected,
             RiptCode::IssuerUnavailable | RiptCode::StoreUnavailable | RiptCode::Overloaded => {

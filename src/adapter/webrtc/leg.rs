@@ -13,7 +13,7 @@ use str0m::{Event, IceConnectionState, Input, Output};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bridge::{Arrived, Bridge, Departing};
-use super::port::{Datagram, Port};
+use super::port::{ADDRESSES, Datagram, Port};
 use super::rtc::Negotiation;
 use super::sdp::BadSdp;
 use crate::clock;
@@ -315,6 +315,9 @@ impl Owner {
                     let to = transmit.destination;
                     if !self.admitted.contains(&to) {
                         // As an ICE-lite agent we speak only to whom a valid check came from.
+                        if self.admitted.len() >= ADDRESSES {
+                            self.admitted.remove(0);
+                        }
                         self.admitted.push(to);
                         self.port.admit(self.id, to, &self.inbox);
                     }
