@@ -7,8 +7,10 @@
 //! | which status may be asked for when | `rules` |
 //! | registrations that ring | `devices` |
 //! | what outlives the process | `record` |
+//! | what descriptions mean for the call | `media` |
 
 mod devices;
+mod media;
 mod owner;
 mod record;
 mod rules;
@@ -210,7 +212,7 @@ impl Sessions {
             from,
             withheld: wanted.anonymous,
             location: location.map(|location| location.0),
-            advertisement: owner::transcoded(&described.native),
+            advertisement: media::transcoded(&described.native),
         };
         let placing = {
             let (service, principal) = (self.shared.service.clone(), caller.principal().clone());
@@ -307,7 +309,7 @@ impl Shared {
         let failed = |error: BadSdp| Problem::new(RiptCode::Internal, error.to_string());
         let offer = match self.offerless {
             true => None,
-            false => Some(media.offer(owner::has_video(&call.server_directives)).await.map_err(failed)?),
+            false => Some(media.offer(media::has_video(&call.server_directives)).await.map_err(failed)?),
         };
         let address = |number: &Number| match number {
             Number::E164(digits) => format!("tel:{digits}"),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -14,12 +13,10 @@ use crate::adapter::camara::error::{Code, Failure};
 use crate::adapter::camara::location::Location;
 use crate::adapter::camara::notice::{Notice, Notices, SessionNotice, SessionView};
 use crate::adapter::mapping::{self, Status};
-use crate::adapter::webrtc::{Leg, LegEvent, WebRtc};
+use crate::adapter::webrtc::{Leg, LegEvent};
 use crate::call::{ByWay, Device, Input};
 use crate::clock;
 use crate::protocol::advertisement::Advertisement;
-use crate::protocol::codec::MediaKind;
-use crate::protocol::directive::Directives;
 use crate::protocol::event::{Body, ClientBody, Event, Party, State};
 use crate::protocol::id::LegId;
 use crate::protocol::problem::{Code as RiptCode, Problem};
@@ -42,22 +39,22 @@ pub(super) enum Ask {
 
 /// The owner.
 pub(super) struct Owner {
-    shared: Arc<Shared>,
-    view: SessionView,
+    pub(super) shared: Arc<Shared>,
+    pub(super) view: SessionView,
     published: watch::Sender<Arc<SessionView>>,
     sequence: u32,
     role: Role,
     stage: Stage,
-    leg: LegId,
-    handler: Handler,
+    pub(super) leg: LegId,
+    pub(super) handler: Handler,
     /// As the call knows us now.
-    device: Device,
-    media: Leg,
+    pub(super) device: Device,
+    pub(super) media: Leg,
     media_events: mpsc::Receiver<LegEvent>,
     /// Descriptions have been exchanged.
-    agreed: bool,
-    native: Advertisement,
-    attached: bool,
+    pub(super) agreed: bool,
+    pub(super) native: Advertisement,
+    pub(super) attached: bool,
     /// It was taken up after a restart.
     restored: bool,
     /// The call's owner is gone, though the call isn't over.
@@ -66,15 +63,6 @@ pub(super) struct Owner {
     lost: Option<Instant>,
     /// Where the other party is, where it may be told.
     theirs: Option<Location>,
-}
-
-/// Whether directives have a stream of video.
-pub(super) fn has_video(directives: &Value) -> bool {
-    read(directives).streams().iter().any(|stream| stream.kind() == Some(MediaKind::Video))
-}
-
-fn read(directives: &Value) -> Directives {
-    Directives::from_value(directives).map(|(directives, _)| directives).unwrap_or_default()
 }
 
 /// Tells of a call that came to nothing.
@@ -170,20 +158,8 @@ impl Owner {
         self.view.id
     }
 
-    pub(super) fn view(&self) -> &SessionView {
-        &self.view
-    }
-
     pub(super) fn role(&self) -> Role {
         self.role
-    }
-
-    pub(super) fn leg(&self) -> LegId {
-        self.leg
-    }
-
-    pub(super) fn handler(&self) -> &Handler {
-        &self.handler
     }
 
     pub(super) fn sequence(&self) -> u32 {
@@ -277,7 +253,7 @@ impl Owner {
         }
     }
 
-    fn calls(&self) -> Result<CallHandle, Problem> {
+    pub(super) fn calls(&self) -> Result<CallHandle, Problem> {
         self.shared.service.leg(&self.handler.user, &self.handler.tg, self.leg)
     }
 
@@ -367,7 +343,7 @@ impl Owner {
     }
 
     /// From now on the browser has as long as any device without a byway (wire §4).
-    fn fear(&mut self) {
+    pub(super) fn fear(&mut self) {
         let patience = self.shared.service.settings.timing.signalling;
         self.lost.get_or_insert(clock::instant() + patience);
     }
@@ -485,89 +461,6 @@ impl Owner {
         self.tell(Status::Connected, "the call is answered");
         Ok(())
     }
-
-    /// Descriptions have been exchanged: the call learns what this device can do, and media has its way.
-    pub(super) async fn negotiated(&mut self, native: Advertisement) {
-        let video = |ad: &Advertisement| ad.sources().any(|entry| entry.kind() == Some(MediaKind::Video));
-        let adds_video = self.agreed && video(&native) && !video(&self.native);
-        let first = !std::mem::replace(&mut self.agreed, true);
-        self.native = native;
-        if first {
-            // A browser that never comes is as good as lost.
-            self.fear();
-        }
-        self.attach().await;
-        self.adapt().await;
-        if adds_video {
-            self.to_others(|_| Some(Ask::Video)).await;
-        }
-    }
-
-    async fn to_others(&self, ask: impl Fn(&Self) -> Option<Ask>) {
-        let Ok(calls) = self.calls() else { return };
-        for other in self.shared.others(calls.id, self.view.id) {
-            if let Some(ask) = ask(self) {
-                // Two sessions never wait for each other.
-                let _ = other.try_send(ask);
-            }
-        }
-    }
-
-    async fn attach(&mut self) {
-        let Ok(calls) = self.calls() else { return };
-        // A leg that answers has its port, if it is not over.
-        if self.attached || calls.view(self.leg, None).await.is_err() {
-            return;
-        }
-        let ports = &self.shared.service.ports;
-        if let Some(port) = ports.get(self.leg) {
-            let entrance = ports.open(&port, self.handler.key, self.media.path());
-            self.media.attach(entrance, calls.id).await;
-            self.attached = true;
-        }
-    }
-
-    /// Without transcoding where the other side shares a codec with the browser; with it where not.
-    async fn adapt(&mut self) {
-        let mute = names(&self.native, MediaKind::Audio).is_empty();
-        for advertisement in [self.native.clone(), transcoded(&self.native)] {
-            self.device.advertisement = advertisement;
-            let Ok(calls) = self.calls() else { return };
-            let changed = Input::Changed { device: self.device.clone() };
-            if let Err(problem) = calls.input(changed).await {
-                tracing::debug!(code = problem.code.as_str(), "a change of a session came too late");
-            }
-            let Ok(view) = calls.view(self.leg, Some(self.handler.key)).await else { return };
-            let flows = |directives: &Value| read(directives).audio().is_some();
-            let held = view.state == State::Answered && read(&view.client_directives).is_empty() && view.held;
-            if mute || held || flows(&view.client_directives) && flows(&view.server_directives) {
-                return self.direct(&view.client_directives, &view.server_directives).await;
-            }
-        }
-    }
-
-    async fn direct(&mut self, client: &Value, server: &Value) {
-        self.media.direct(read(client), read(server)).await;
-    }
-}
-
-/// What a device sends and renders with the server's help: all audio that is transcoded here.
-pub(super) fn transcoded(native: &Advertisement) -> Advertisement {
-    let (mut audio, video) = (names(native, MediaKind::Audio), names(native, MediaKind::Video));
-    if !audio.is_empty() {
-        let all = names(&WebRtc::advertisement(), MediaKind::Audio);
-        // A browser that takes no digits hears none.
-        let more = all.into_iter().filter(|name| *name != "telephone-event");
-        let more: Vec<_> = more.filter(|name| !audio.contains(name)).collect();
-        audio.extend(more);
-    }
-    WebRtc::advertised(&audio, &video)
-}
-
-fn names(advertisement: &Advertisement, kind: MediaKind) -> Vec<&'static str> {
-    let entries = advertisement.sources().filter(|entry| entry.kind() == Some(kind));
-    let codecs = entries.flat_map(|entry| &entry.codecs);
-    codecs.filter_map(|codec| codec.name().codec().map(|codec| codec.name)).collect()
 }
 
 /// What the call would not have is a status that doesn't fit now.

@@ -95,10 +95,10 @@ impl Owner {
     /// What the store is to hold of it.
     pub(super) fn record(&self) -> Record {
         Record {
-            view: self.view().clone(),
+            view: self.view.clone(),
             role: self.role(),
-            leg: self.leg(),
-            handler: self.handler().clone(),
+            leg: self.leg,
+            handler: self.handler.clone(),
             sequence: self.sequence(),
         }
     }
