@@ -32,7 +32,8 @@
 //! | who may speak for a number | [`identity::certificate`]; how one gets there: [`identity::enrol`] |
 //! | logging in | `client::login` |
 //! | how a call leaves for another server | [`service::gateway`], then [`trunk`] |
-//! | CAMARA's APIs | [`adapter::camara`] |
+//! | CAMARA's APIs | [`adapter::camara`]; its statuses beside RIPT's events and SIP's codes: [`adapter::mapping`] |
+//! | a browser's media | [`adapter::webrtc`] |
 //! | all operations of all APIs, as a document | [`openapi`] |
 //! | how fast, and who did what | [`service::rate`], [`service::audit`] |
 //! | placing a call from a program | [`client`] |

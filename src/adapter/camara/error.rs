@@ -75,6 +75,8 @@ pub(super) struct Failure {
     code: Code,
     message: String,
     challenge: Option<String>,
+    /// Seconds.
+    retry_after: Option<u32>,
 }
 
 impl Failure {
@@ -83,7 +85,8 @@ impl Failure {
         let message: String = message.into();
         let message =
             if message.len() > MAX_MESSAGE { message.chars().take(MAX_MESSAGE).collect() } else { message };
-        Self { code, message, challenge: None }
+        let retry_after = matches!(code.status(), 429 | 503).then_some(1);
+        Self { code, message, challenge: None, retry_after }
     }
 
     #[cfg(test)]
@@ -99,7 +102,7 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let Self { code, message, challenge } = self;
+        let Self { code, message, challenge, retry_after } = self;
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
             tracing::warn!(code = code.as_str(), message, "a request failed");
@@ -114,8 +117,8 @@ impl IntoResponse for Failure {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
-        if code == Code::Unavailable {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -144,8 +147,8 @@ impl From<Problem> for Failure {
             }
             _ => Code::Internal,
         };
-        let challenge = problem.challenge();
-        Self { challenge, ..Self::new(code, problem.detail) }
+        let (challenge, retry_after) = (problem.challenge(), problem.retry_after);
+        Self { challenge, retry_after, ..Self::new(code, problem.detail) }
     }
 }
 
