@@ -2,19 +2,22 @@
 //!
 //! | command | file |
 //! |---|---|
-//! | `ript serve` | `serve`; its certificates and keys in development mode: `dev` |
+//! | `ript serve` | `serve`; its certificates and keys in development mode: `dev`; its page: `dev_page` |
 //! | `ript token` | `token` |
 //! | `ript certs` | `certs` |
 //! | `ript tgs`, `ript listen`, `ript call` | `tgs`, `listen`, `call`; what they share: `client_args`, `terminal` |
 //! | `ript login`, `ript logout` | `login` |
 //! | `ript trunk` | `trunk` |
 //! | `ript demo` | `demo` |
+//! | `ript compare` | `compare` |
 
 pub mod call;
 pub mod certs;
 pub mod client_args;
+pub mod compare;
 pub mod demo;
 pub mod dev;
+mod dev_page;
 mod error;
 mod files;
 pub mod listen;
@@ -72,6 +75,8 @@ enum Command {
     Call(call::Args),
     /// Run a server, a callee and a caller on this machine, and check that each hears the other
     Demo(demo::Args),
+    /// Tell whether a recording holds a speech
+    Compare(compare::Args),
 }
 
 impl Cli {
@@ -95,6 +100,7 @@ impl Cli {
             Command::Listen(args) => args.run().await,
             Command::Call(args) => args.run().await,
             Command::Demo(args) => args.run().await,
+            Command::Compare(args) => args.run().await,
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | which status and code a refusal has | `error` |
 //! | whose token may do what, and for which number | `auth` |
 //! | `x-correlator` | `correlator` |
+//! | the scopes of all of them | `scopes` |
 
 mod address;
 mod auth;
@@ -27,6 +28,7 @@ mod notice;
 mod phone;
 mod racm;
 pub mod registration;
+mod scopes;
 mod sessions;
 mod settings;
 
@@ -49,6 +51,7 @@ use error::{Code, Failure};
 use notice::Notices;
 use registration::{Registration, Registrations, Wanted};
 use sessions::Sessions;
+pub use scopes::SCOPES;
 pub use settings::{Settings, WebRtcSettings};
 
 /// What every handler has at hand.
