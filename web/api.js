@@ -26,22 +26,21 @@ export class Api {
 
   /** Registers this device, or refreshes the registration that it has; the number is the token's. */
   async register(deviceId) {
-    try {
-      return await this.#ask('POST', REGISTRATION, { deviceId });
-    } catch (error) {
-      if (error.status !== 409) throw error;
-    }
     const all = await this.#ask('GET', `${REGISTRATION}?deviceId=${encodeURIComponent(deviceId)}`);
     let refusal;
     for (const { registrationId } of all) {
       try {
         return await this.refresh(registrationId);
       } catch (error) {
-        // It may be for another number of this user's.
+        // It may be for another number of this user's, or have ended meanwhile.
         refusal = error;
       }
     }
-    throw refusal ?? new ApiError(409, 'ALREADY_EXISTS', 'The registration is not found again; try once more.');
+    try {
+      return await this.#ask('POST', REGISTRATION, { deviceId });
+    } catch (error) {
+      throw error.status === 409 && refusal ? refusal : error;
+    }
   }
 
   refresh(registrationId) {

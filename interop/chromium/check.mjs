@@ -1,5 +1,5 @@
 // The scenarios. Each prints one line.
-import { browser, Client, Failed, holds, Phone, recording, until } from './lib.mjs';
+import { browser, Client, Failed, holds, Phone, printedLinks, recording, until } from './lib.mjs';
 
 const ALICE = '+14085550001';
 const BOB = '+14085550002';
@@ -47,7 +47,7 @@ const scenarios = {
     await bob.says('resume');
     await alice.talks(50);
     await alice.press('Hang up');
-    await alice.over('ended here');
+    await alice.over('');
     await bob.ends();
     const heard = [await holds('caller', 'a-client.wav'), await holds('callee', 'a-page.wav')];
     return `registered, called, answered, speech both ways (correlation ${heard.join(' and ')}), key 5, held, resumed, ended by the page`;
@@ -120,7 +120,7 @@ const scenarios = {
     await alice.says('#status', 'Ringing');
     await bob.press('Decline');
     await alice.over('Declined');
-    await bob.over('ended here');
+    await bob.over('');
     await alice.call(BOB);
     await bob.says('#caller', 'calls');
     await alice.press('Hang up');
@@ -159,6 +159,15 @@ const scenarios = {
     await alice.press('Hang up');
     await bob.over('SessionCancelled');
     return `a failed connection and a page loaded anew got new ones (then correlation ${heard.join(' and ')}); a channel that was cut off came back`;
+  },
+
+  async 'link'() {
+    const [first] = printedLinks();
+    const alice = await Phone.visit(callers, 'alice', ALICE, first);
+    open.push(alice);
+    const address = await alice.page.evaluate(() => location.href);
+    if (address.includes('#') || address.includes('token')) throw new Failed(`the token stays in the address: ${address}`);
+    return 'what ript serve --dev prints registers its user, and the token leaves the address';
   },
 
   async 'errors'() {

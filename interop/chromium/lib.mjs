@@ -1,6 +1,6 @@
 // What the scenarios stand on: tokens, browsers with their pages, RIPT clients as processes, recordings.
 import { execFile, spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 
 const { RIPT, WORK, ISSUER, SERVER, SPEECH } = process.env;
@@ -69,6 +69,10 @@ export function browser(voice) {
 /** The page as one of its users sees it. */
 export class Phone {
   static async open(of, name, number) {
+    return Phone.visit(of, name, number, `${SERVER}/web/#token=${await token(number, PAGE_SCOPES)}`);
+  }
+
+  static async visit(of, name, number, link) {
     const phone = new Phone();
     phone.number = number;
     phone.errors = [];
@@ -97,7 +101,8 @@ export class Phone {
         }
       };
     });
-    await phone.page.goto(`${SERVER}/web/#token=${await token(number, PAGE_SCOPES)}`);
+    await phone.page.goto(link);
+    await phone.says('#line', `${number}: registered`);
     await phone.says('#line', 'hears calls');
     return phone;
   }
@@ -117,7 +122,7 @@ export class Phone {
   }
 
   async call(number) {
-    await this.page.getByLabel('Call', { exact: true }).fill(number);
+    await this.page.getByLabel('Number to call').fill(number);
     await this.press('Call');
   }
 
@@ -262,5 +267,8 @@ export function holds(voice, file) {
     });
   });
 }
+
+/** What the server said on its standard output. */
+export const printedLinks = () => readFileSync(`${WORK}/links`, 'utf8').match(/https:\S+/g);
 
 export const recording = (file) => `${WORK}/${file}`;

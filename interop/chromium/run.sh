@@ -32,10 +32,18 @@ if ! cmp -s "$home/package-lock.json" "$home/node_modules/.installed"; then
     cp "$home/package-lock.json" "$home/node_modules/.installed"
 fi
 
+# Chromium opens no file by a path with `..` in it.
+speech=$(cd "$here/../../src/client/audio/speech" && pwd)
 P=${PORT:-14490}
 work=$(mktemp -d)
 pids=
-trap 'kill $pids 2>/dev/null || :; wait 2>/dev/null || :; [ -n "${KEEP:-}" ] && echo "kept: $work" || rm -rf "$work"' EXIT
+tidy() {
+    # shellcheck disable=SC2086
+    kill $pids 2>/dev/null || :
+    wait 2>/dev/null || :
+    if [ -n "${KEEP:-}" ]; then echo "kept: $work"; else rm -rf "$work"; fi
+}
+trap tidy EXIT
 trap 'exit 130' INT TERM
 fail() { echo "FAIL: $*" >&2; tail -n 20 "$work"/*.log >&2; exit 1; }
 wait_for() { # pattern log what
@@ -70,4 +78,4 @@ pids="$pids $!"
 wait_for 'listening' "$work/server.log" "the server"
 
 RIPT="$RIPT" WORK="$work" ISSUER="$issuer" SERVER="https://127.0.0.1:$P" NODE_EXTRA_CA_CERTS="$work/data/ca.pem" \
-    SPEECH="$here/../../src/client/audio/speech" node "$home/check.mjs" "$@" || { tail -n 20 "$work/server.log" >&2; exit 1; }
+    SPEECH="$speech" node "$home/check.mjs" "$@" || { tail -n 20 "$work/server.log" >&2; exit 1; }
