@@ -50,8 +50,8 @@ use auth::Caller;
 use error::{Code, Failure};
 use notice::Notices;
 use registration::{Registration, Registrations, Wanted};
-use sessions::Sessions;
 pub use scopes::SCOPES;
+use sessions::Sessions;
 pub use settings::{Settings, WebRtcSettings};
 
 /// What every handler has at hand.

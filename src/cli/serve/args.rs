@@ -99,8 +99,14 @@ impl Args {
 fn show(pages: &[String]) -> std::io::Result<()> {
     let mut out = std::io::stdout();
     if !pages.is_empty() {
-        writeln!(out, "\nTwo users' pages; open each in a window of its own. The browser will not know who made the")?;
-        writeln!(out, "certificate: go on all the same, or have it trust ca.pem. Who has a link is that user.\n")?;
+        writeln!(
+            out,
+            "\nTwo users' pages; open each in a window of its own. The browser will not know who made the"
+        )?;
+        writeln!(
+            out,
+            "certificate: go on all the same, or have it trust ca.pem. Who has a link is that user.\n"
+        )?;
     }
     for page in pages {
         writeln!(out, "  {page}\n")?;

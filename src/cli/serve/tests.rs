@@ -221,7 +221,8 @@ async fn no_other_server_has_the_page() {
     assert_eq!(running.pages().unwrap(), Vec::<String>::new());
     for path in ["/", "/web", "/web/", "/web/page.js"] {
         let roots = tls::roots(Some(&keys.certificates.ca)).unwrap();
-        let endpoint = quic::client_endpoint(tls::quic_client(roots).unwrap(), running.addresses()[0]).unwrap();
+        let endpoint =
+            quic::client_endpoint(tls::quic_client(roots).unwrap(), running.addresses()[0]).unwrap();
         let client = soon(H3Client::connect(&endpoint, running.addresses()[0], "localhost", Arc::default()));
         let client = client.await.unwrap();
         let request = Request::get(format!("https://localhost{path}")).body(Body::empty()).unwrap();
