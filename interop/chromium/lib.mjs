@@ -261,7 +261,7 @@ export class Client {
 /** How much a recording is like a voice that was said over and over; fails where it is not. */
 export function holds(voice, file) {
   return new Promise((done, fail) => {
-    execFile(RIPT, ['compare', voice, `${WORK}/${file}`, '--within', '5'], (error, said, errors) => {
+    execFile(RIPT, ['compare', voice, `${WORK}/${file}`, '--within', '14'], (error, said, errors) => {
       if (error) fail(new Failed(`${file}: ${said || errors}`));
       else done(/correlation ([0-9.]+)/.exec(said)[1]);
     });
