@@ -13,7 +13,17 @@ const env = process.env;
 const host = env.HOST ?? '127.0.0.1';
 const ttl = Number(env.ACCESS_TTL ?? 300);
 const list = (text) => text.split(',').filter(Boolean);
+// What clients get that ask for nothing else, and what they may ask for besides.
 const SCOPES = 'ript:calls ript:handlers ript:certs ript:trunks';
+const rights = (api, names) => names.map((name) => `${api}:${name}`);
+const event = 'webrtc-events:org.camaraproject.webrtc-events.v0';
+const ALL_SCOPES = [
+  SCOPES,
+  ...['webrtc-registration:sessions', 'webrtc-call-handling:sessions']
+    .flatMap((api) => rights(api, ['create', 'read', 'write', 'delete'])),
+  ...['session-invitation', 'session-status', 'registration-ends'].map((type) => `${event}.${type}:create`),
+  ...rights('webrtc-events', ['read', 'update', 'delete']),
+].join(' ');
 const DEVICE = 'urn:ietf:params:oauth:grant-type:device_code';
 const server = env.CERT
   ? createSecureServer({ cert: readFileSync(env.CERT), key: readFileSync(env.KEY) })
@@ -42,7 +52,7 @@ function settings() {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const key = { ...privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' };
   const resource = (accessTokenFormat) => ({
-    scope: SCOPES,
+    scope: ALL_SCOPES,
     audience: 'ript',
     accessTokenTTL: ttl,
     accessTokenFormat,
@@ -116,8 +126,8 @@ function backDoors(provider) {
   const grantAll = (accountId, clientId) => {
     const grant = new provider.Grant({ accountId, clientId });
     grant.addOIDCScope('openid offline_access');
-    grant.addResourceScope('urn:ript', SCOPES);
-    grant.addResourceScope('urn:ript:opaque', SCOPES);
+    grant.addResourceScope('urn:ript', ALL_SCOPES);
+    grant.addResourceScope('urn:ript:opaque', ALL_SCOPES);
     return grant.save();
   };
   return async (ctx, next) => {

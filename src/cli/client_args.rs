@@ -178,11 +178,7 @@ impl SoundArgs {
     /// Whether the recording holds what was expected in it.
     pub fn check(&self, terminal: &mut Terminal) -> CliResult<()> {
         let (Some(expected), Some(record)) = (&self.expect, &self.record) else { return Ok(()) };
-        let wanted = match expected.to_str() {
-            Some("caller") => speech(CALLER),
-            Some("callee") => speech(CALLEE),
-            _ => read_audio(expected)?,
-        };
+        let wanted = super::compare::expected(expected)?;
         let found = correlate(&wanted, &read_audio(record)?, SAMPLE_RATE);
         let score = format!("correlation {:.2}, coverage {:.2}", found.score, found.coverage);
         if !found.holds_speech() {

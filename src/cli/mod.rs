@@ -2,20 +2,26 @@
 //!
 //! | command | file |
 //! |---|---|
-//! | `ript serve` | `serve`; its certificates and keys in development mode: `dev` |
+//! | `ript serve` | `serve`; its certificates and keys in development mode: `dev`; its page: `dev_page` |
 //! | `ript token` | `token` |
 //! | `ript certs` | `certs` |
 //! | `ript tgs`, `ript listen`, `ript call` | `tgs`, `listen`, `call`; what they share: `client_args`, `terminal` |
 //! | `ript login`, `ript logout` | `login` |
 //! | `ript trunk` | `trunk` |
 //! | `ript demo` | `demo` |
+<<<<<<< HEAD
 //! | `ript openapi` | here: [`crate::openapi`] makes it |
+=======
+//! | `ript compare` | `compare` |
+>>>>>>> web
 
 pub mod call;
 pub mod certs;
 pub mod client_args;
+pub mod compare;
 pub mod demo;
 pub mod dev;
+mod dev_page;
 mod error;
 mod files;
 pub mod listen;
@@ -74,8 +80,13 @@ enum Command {
     Call(call::Args),
     /// Run a server, a callee and a caller on this machine, and check that each hears the other
     Demo(demo::Args),
+<<<<<<< HEAD
     /// Print the OpenAPI document of all that a server serves
     Openapi,
+=======
+    /// Tell whether a recording holds a speech
+    Compare(compare::Args),
+>>>>>>> web
 }
 
 impl Cli {
@@ -99,10 +110,14 @@ impl Cli {
             Command::Listen(args) => args.run().await,
             Command::Call(args) => args.run().await,
             Command::Demo(args) => args.run().await,
+<<<<<<< HEAD
             Command::Openapi => {
                 writeln!(std::io::stdout(), "{:#}", crate::openapi::document())?;
                 Ok(ExitCode::SUCCESS)
             }
+=======
+            Command::Compare(args) => args.run().await,
+>>>>>>> web
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::dev::{self, Development};
-use super::{CliError, files};
+use super::{CliError, dev_page, files};
 use crate::adapter::camara;
 use crate::config::{Config, TlsFiles};
 use crate::identity::certificate::pem;
@@ -104,7 +104,12 @@ pub async fn start(mut config: Config) -> Result<Running, CliError> {
 
     config.service.gateway = Some(Trunks::start(trunks(&config)?));
     let service = Service::start(config.service, Arc::clone(&store) as Arc<dyn Store>).await?;
-    let adapters = camara::router(Arc::clone(&service), config.camara).await?.merge(openapi::routes());
+    let camara = camara::router(Arc::clone(&service), config.camara).await?;
+    let mut adapters = camara.merge(openapi::routes());
+    config.resource.scopes = &camara::SCOPES;
+    if config.dev {
+        adapters = adapters.merge(dev_page::router());
+    }
     let router = resource::router_with(Arc::clone(&service), config.resource, adapters);
     let limits = Arc::new(config.transport);
     let stop = CancellationToken::new();
@@ -150,6 +155,12 @@ impl Running {
     /// Where it listens for clear text.
     pub fn clear_addresses(&self) -> &[SocketAddr] {
         &self.clear_addresses
+    }
+
+    /// Of a development server: what opens its page as one of two users, with a token in each address's fragment.
+    pub fn pages(&self) -> Result<Vec<String>, CliError> {
+        let (Some(_), Some(address)) = (&self.ca, self.addresses.first()) else { return Ok(vec![]) };
+        dev_page::links(&self.data, *address, clock::now())
     }
 
     /// What it serves.

@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use super::dev::{self, AUDIENCE, ISSUER};
 use super::{CliError, Outcome};
+use crate::adapter::camara::SCOPES;
 use crate::clock;
 use crate::config::{DEFAULT_DATA, pattern};
 use crate::identity::token::{Claims, issue};
 use crate::protocol::id::TgId;
 use crate::protocol::time::Timestamp;
 
-/// What a token may be used for unless told otherwise.
-pub const DEFAULT_SCOPES: [&str; 4] = ["ript:calls", "ript:handlers", "ript:certs", "ript:trunks"];
+const OWN_SCOPES: [&str; 4] = ["ript:calls", "ript:handlers", "ript:certs", "ript:trunks"];
+
+/// What a token may be used for unless told otherwise: everything.
+pub fn default_scopes() -> Vec<String> {
+    OWN_SCOPES.iter().chain(&SCOPES).map(|&scope| scope.to_owned()).collect()
+}
 
 /// The arguments of `ript token`.
 #[derive(Debug, clap::Args)]
@@ -28,8 +33,8 @@ pub struct Args {
     /// A TG that the user may use; * for all
     #[arg(long = "tg", value_name = "TG", default_value = dev::TG, value_parser = tg)]
     tgs: Vec<String>,
-    /// What the token may be used for
-    #[arg(long = "scope", value_name = "SCOPE", default_values_t = DEFAULT_SCOPES.map(str::to_owned), value_parser = word)]
+    /// What the token may be used for [default: all of ript:… and of CAMARA's webrtc-…]
+    #[arg(long = "scope", value_name = "SCOPE", default_values_t = default_scopes(), hide_default_value = true, value_parser = word)]
     scopes: Vec<String>,
     /// How long it lives, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
@@ -66,7 +71,7 @@ pub fn claims(user: &str, numbers: &[&str]) -> Claims {
         client_id: "ript-token".to_owned(),
         numbers: numbers.iter().map(|&number| number.to_owned()).collect(),
         tgs: vec![dev::TG.to_owned()],
-        scopes: DEFAULT_SCOPES.map(str::to_owned).to_vec(),
+        scopes: default_scopes(),
         lifetime: Duration::from_secs(3600),
     }
 }
@@ -114,7 +119,7 @@ mod tests {
         assert_eq!((alice.subject.as_str(), alice.issuer.as_str()), ("alice", "urn:ript:dev"));
         assert!(alice.may_use_number("+14085551000") && !alice.may_use_number("+14085551001"));
         assert!(alice.may_use_tg("dev") && !alice.may_use_tg("other"));
-        assert!(DEFAULT_SCOPES.iter().all(|scope| alice.has_scope(scope)));
+        assert!(default_scopes().iter().all(|scope| alice.has_scope(scope)));
         assert_eq!(alice.expires, NOW + Duration::from_secs(3600));
         assert_eq!(foreign.verify(&token, NOW), Err(TokenError::UnknownKey));
     }

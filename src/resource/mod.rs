@@ -42,6 +42,8 @@ pub struct Settings {
     pub max_chunk: usize,
     /// How long a `GET` of media waits for a chunk.
     pub media_idle: Duration,
+    /// What adapters ask of tokens, besides our own scopes.
+    pub scopes: &'static [&'static str],
 }
 
 impl Default for Settings {
@@ -53,6 +55,7 @@ impl Default for Settings {
             max_chunk: 64 * 1024,
             // wire §5: an idle one gets 204 after 10 s.
             media_idle: Duration::from_secs(10),
+            scopes: &[],
         }
     }
 }

@@ -43,11 +43,12 @@ pub(super) async fn login(State(app): State<App>, headers: HeaderMap) -> Result<
 
 /// `GET /.well-known/oauth-protected-resource`.
 pub(super) async fn resource(State(app): State<App>, Base(base): Base) -> Response {
+    let scopes: Vec<_> = scope::ALL.iter().chain(app.settings.scopes).collect();
     // RFC 9728 §2: an authorization server is named by its https issuer; other names can't be looked up.
     let servers: Vec<_> = app.service.tokens.issuers().filter(|i| i.starts_with("https://")).collect();
     let mut document = json!({
         "resource": base,
-        "scopes_supported": scope::ALL,
+        "scopes_supported": scopes,
         "bearer_methods_supported": ["header"],
     });
     if !servers.is_empty() {

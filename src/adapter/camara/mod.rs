@@ -15,6 +15,7 @@
 //! | which status and code a refusal has | `error` |
 //! | whose token may do what, and for which number | `auth` |
 //! | `x-correlator` | `correlator` |
+//! | the scopes of all of them | `scopes` |
 
 mod address;
 mod auth;
@@ -31,6 +32,7 @@ mod notice;
 mod phone;
 mod racm;
 pub mod registration;
+mod scopes;
 mod sessions;
 mod settings;
 
@@ -52,8 +54,14 @@ pub(crate) use address::PATTERN as ADDRESS_PATTERN;
 use auth::Caller;
 pub(crate) use error::codes;
 use error::{Code, Failure};
+<<<<<<< HEAD
 use notice::{Notice, Notices, RegistrationEnd};
 use registration::{End, Registration, Registrations, Wanted};
+=======
+use notice::Notices;
+use registration::{Registration, Registrations, Wanted};
+pub use scopes::SCOPES;
+>>>>>>> web
 use sessions::Sessions;
 pub use settings::{Settings, SinkSettings, WebRtcSettings};
 

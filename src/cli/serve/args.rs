@@ -57,6 +57,7 @@ impl Args {
         telemetry::init(&log)?;
         let mut signals = Signals::new()?;
         let running = start(config).await?;
+        show(&running.pages()?)?;
         while signals.next().await == Signal::Reload {
             match running.reload() {
                 Ok(()) => tracing::info!("certificate read again"),
@@ -92,6 +93,25 @@ impl Args {
         sources.flag("tls.key", "--key", self.key.clone());
         sources
     }
+}
+
+/// On standard output: the log has no tokens.
+fn show(pages: &[String]) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    if !pages.is_empty() {
+        writeln!(
+            out,
+            "\nTwo users' pages; open each in a window of its own. The browser will not know who made the"
+        )?;
+        writeln!(
+            out,
+            "certificate: go on all the same, or have it trust ca.pem. Who has a link is that user.\n"
+        )?;
+    }
+    for page in pages {
+        writeln!(out, "  {page}\n")?;
+    }
+    out.flush()
 }
 
 /// `--check`: everything that can be known without starting.

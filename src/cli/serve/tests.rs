@@ -151,3 +151,82 @@ async fn without_a_certificate_or_an_address_it_does_not_start() {
     plain.listen.clear();
     assert!(matches!(soon(start(plain)).await, Err(CliError::NoAddress)));
 }
+
+/// A GET with TLS on TCP.
+async fn get(running: &Running, path: &str) -> String {
+    let roots = tls::roots(running.ca()).unwrap();
+    let connector = TlsConnector::from(Arc::new(tls::tcp_client(roots, &["http/1.1"]).unwrap()));
+    let stream = TcpStream::connect(running.addresses()[0]).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    soon(stream.read_to_end(&mut answer)).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_development_server_has_the_page_and_links_that_log_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = soon(start(config(dir.path()))).await.unwrap();
+    let page = get(&running, "/web/").await;
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    for header in [
+        "content-type: text/html; charset=utf-8",
+        "cache-control: no-store",
+        "default-src 'none'; script-src 'self'",
+        "frame-ancestors 'none'",
+        "x-content-type-options: nosniff",
+    ] {
+        assert!(page.contains(header), "{header}: {page}");
+    }
+    // All that it names is there, and nothing in it is written in place, which its policy forbids.
+    for named in page.split(['"', '\'']).filter(|word| word.ends_with(".js") || word.ends_with(".css")) {
+        assert!(get(&running, &format!("/web/{named}")).await.starts_with("HTTP/1.1 200"), "{named}");
+    }
+    assert!(!page.contains("<style") && !page.contains(" style=") && !page.contains("onclick"), "{page}");
+    let script = get(&running, "/web/page.js").await;
+    assert!(script.contains("content-type: text/javascript; charset=utf-8"), "{script}");
+    for module in script.split('\'').filter_map(|word| word.strip_prefix("./")) {
+        assert!(get(&running, &format!("/web/{module}")).await.starts_with("HTTP/1.1 200"), "{module}");
+    }
+    for path in ["/", "/web"] {
+        assert!(get(&running, path).await.contains("location: /web/"), "{path}");
+    }
+    let links = running.pages().unwrap();
+    let numbers = ["+14085550001", "+14085550002"];
+    assert_eq!(links.len(), numbers.len());
+    for (link, number) in links.iter().zip(numbers) {
+        let port = running.addresses()[0].port();
+        assert!(link.contains(&format!("({number}): https://127.0.0.1:{port}/web/#token=")), "{link}");
+        let token = link.split_once("#token=").unwrap().1;
+        let holder = running.service().holder(Some(&format!("Bearer {token}"))).await.unwrap();
+        assert!(holder.may_use_number(number) && camara::SCOPES.iter().all(|scope| holder.has_scope(scope)));
+    }
+    let asked = get(&running, "/.well-known/oauth-protected-resource").await;
+    assert!(camara::SCOPES.iter().all(|scope| asked.contains(scope)), "{asked}");
+    soon(running.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_other_server_has_the_page() {
+    let dir = tempfile::tempdir().unwrap();
+    // The keys that development would make, without its mode.
+    let keys = Development::prepare(dir.path(), &[], clock::now()).unwrap();
+    let mut config = config(dir.path());
+    config.dev = false;
+    config.tls = Some(keys.certificates.tls);
+    let running = soon(start(config)).await.unwrap();
+    assert_eq!(running.pages().unwrap(), Vec::<String>::new());
+    for path in ["/", "/web", "/web/", "/web/page.js"] {
+        let roots = tls::roots(Some(&keys.certificates.ca)).unwrap();
+        let endpoint =
+            quic::client_endpoint(tls::quic_client(roots).unwrap(), running.addresses()[0]).unwrap();
+        let client = soon(H3Client::connect(&endpoint, running.addresses()[0], "localhost", Arc::default()));
+        let client = client.await.unwrap();
+        let request = Request::get(format!("https://localhost{path}")).body(Body::empty()).unwrap();
+        assert_eq!(soon(client.request(request)).await.unwrap().status(), 404, "{path}");
+    }
+    soon(running.shutdown()).await.unwrap();
+}
