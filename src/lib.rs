@@ -12,7 +12,7 @@
 //! | L2 | [`store`] [`service`] | what runs: tokio, but no HTTP and no QUIC |
 //! | L3 | [`transport`] [`resource`] | the way in: QUIC, HTTP, WebTransport, the resources |
 //! | L4 | [`adapter`] | other APIs in front of the same services: L0 to L2, never L3's insides |
-//! | L5 | [`client`] [`trunk`] [`config`] [`telemetry`] [`cli`] | the edges: the thick client, this server as another's client, the program |
+//! | L5 | [`client`] [`trunk`] [`openapi`] [`config`] [`telemetry`] [`cli`] | the edges: the thick client, this server as another's client, the program |
 //!
 //! [`clock`] is the one real clock; L2 and above read it.
 //!
@@ -32,7 +32,9 @@
 //! | who may speak for a number | [`identity::certificate`]; how one gets there: [`identity::enrol`] |
 //! | logging in | `client::login` |
 //! | how a call leaves for another server | [`service::gateway`], then [`trunk`] |
-//! | CAMARA's APIs | [`adapter::camara`] |
+//! | CAMARA's APIs | [`adapter::camara`]; its statuses beside RIPT's events and SIP's codes: [`adapter::mapping`] |
+//! | a browser's media | [`adapter::webrtc`] |
+//! | all operations of all APIs, as a document | [`openapi`] |
 //! | how fast, and who did what | [`service::rate`], [`service::audit`] |
 //! | placing a call from a program | [`client`] |
 //!
@@ -64,5 +66,6 @@ pub mod adapter;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod openapi;
 pub mod telemetry;
 pub mod trunk;

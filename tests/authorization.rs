@@ -26,9 +26,9 @@ impl SessionSink for Deaf {
 }
 
 /// A route: method, path, body, and the code for somebody else's valid token (none: it works for anybody).
-type Route = (&'static str, String, &'static str, Option<&'static str>);
+pub type Route = (&'static str, String, &'static str, Option<&'static str>);
 
-fn routes(call: &str, handler: &str) -> Vec<Route> {
+pub fn routes(call: &str, handler: &str) -> Vec<Route> {
     let h = encode(handler);
     let event = r#"{"event":"ping"}"#;
     let device = r#"{"handler-id":"a1","advertisement":"1 out: opus;"}"#;
@@ -69,7 +69,7 @@ fn routes(call: &str, handler: &str) -> Vec<Route> {
 
 /// CAMARA's operations: method, path and scope. Their answers are in their own words, and bodies come
 /// after tokens.
-const CAMARA: &[(&str, &str, &str)] = &[
+pub const CAMARA: &[(&str, &str, &str)] = &[
     ("GET", "/webrtc-registration/{v}/sessions", "webrtc-registration:sessions:read"),
     ("POST", "/webrtc-registration/{v}/sessions", "webrtc-registration:sessions:create"),
     ("GET", "/webrtc-registration/{v}/sessions/{id}", "webrtc-registration:sessions:read"),

@@ -31,10 +31,18 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub async fn new(world: &World, name: &str, number: &str) -> Self {
-        let scopes = format!("{} {EVENTS}", scopes());
-        let token = token(&world.issuer, name, &[number], &["test"], &scopes);
-        let user = world.user(name, number).await.with_token(token);
+        let user = signed_in(world, name, number).await;
         let registration = create(&user, V03, DEVICE).await;
+        Self::listening(world, user, registration).await
+    }
+
+    /// The same at a server that was started again.
+    pub async fn again(world: &World, name: &str, before: &Self) -> Self {
+        let user = signed_in(world, name, &before.user.number).await;
+        Self::listening(world, user, before.registration.clone()).await
+    }
+
+    async fn listening(world: &World, user: User, registration: String) -> Self {
         let path = format!("/webrtc-events/v0.3/channels/{DEVICE}");
         let bearer = format!("Bearer {}", user.token);
         let socket = open(world, &path, &[("authorization", &bearer)]).await;
@@ -115,7 +123,13 @@ impl Endpoint {
     }
 }
 
-fn sdp(session: &Value, member: &str) -> String {
+async fn signed_in(world: &World, name: &str, number: &str) -> User {
+    let scopes = format!("{} {EVENTS}", scopes());
+    let token = token(&world.issuer, name, &[number], &["test"], &scopes);
+    world.user(name, number).await.with_token(token)
+}
+
+pub fn sdp(session: &Value, member: &str) -> String {
     session[member]["sdp"].as_str().unwrap_or_else(|| panic!("no {member} in {session}")).to_owned()
 }
 
@@ -253,4 +267,26 @@ async fn a_ript_client_calls_a_browser_that_holds_and_resumes() {
     let at_browser = browser.hears_of(CALLER);
     let at_alice = correlate(&speech(CALLEE), &read_audio(&at_alice).unwrap(), 48_000);
     assert!(at_browser.holds_speech() && at_alice.holds_speech(), "{at_browser:?} {at_alice:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browsers_call_survives_the_servers_crash() {
+    let world = World::with_camara(Settings::default()).await;
+    let (alice, browser, id, answered) = calling(&world, &[AudioCodec::Opus], &AudioCodec::ALL).await;
+    let _audio = AudioCall::start(&answered, says(CALLEE)).unwrap();
+    browser.hears(20).await;
+    let (settings, store, issuer, passports, address) = world.crash().await;
+    let world = World::on(settings, store, issuer, passports, Some(address)).await;
+    let alice = Endpoint::again(&world, "alice", &alice).await;
+    // The session is there, and the browser makes a new peer connection.
+    let session = alice.session(&id).await;
+    assert_eq!((&session["status"], &session["mediaSessionId"]), (&"Connected".into(), &id.as_str().into()));
+    let browser = Browser::new(&[AudioCodec::Opus], CALLER).await;
+    let session =
+        alice.put(&id, json!({"status": "Connected", "offer": {"sdp": browser.offer().await}})).await;
+    browser.take_answer(&sdp(&session, "answer")).await;
+    browser.hears(250).await;
+    assert!(browser.hears_of(CALLEE).holds_speech());
+    soon("the end", answered.end()).await.unwrap();
+    alice.until(&id, "Terminated").await;
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::HeaderValue;
+use ript::adapter::camara;
 use ript::identity::jwk::SigningKey;
 use ript::identity::principal::TRUNK;
 use ript::identity::token::{Claims, IssuerPolicy, issue};
@@ -343,9 +344,12 @@ async fn a_call_needs_an_active_registration_of_its_callers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn emergency_calls_are_refused_where_no_route_is_configured() {
+async fn emergency_calls_are_refused_where_no_route_is_configured_and_only_there() {
     let world = World::start().await;
+    let route = Some("+14085551911".parse().unwrap());
+    let prepared = World::with_camara(camara::Settings { emergency: route, ..Default::default() }).await;
     let (alice, registration) = caller(&world, "alice", ALICE).await;
+    let (there, registered) = caller(&prepared, "alice", ALICE).await;
     for receiver in ["urn:service:sos", "urn:service:sos.fire", "tel:+14085550002"] {
         let mut body = call(ALICE, BOB);
         body["receiverAddress"] = receiver.into();
@@ -354,6 +358,8 @@ async fn emergency_calls_are_refused_where_no_route_is_configured() {
         let path = format!("{CALLS}/sessions");
         let answer = ask_as(&alice, &registration, "POST", &path, &body.to_string()).await;
         assert_eq!(failure(&answer), refused(501, "CALLTYPE_EMERGENCY_NOT_SUPPORTED"), "{receiver}");
+        let taken = ask_as(&there, &registered, "POST", &path, &body.to_string()).await;
+        assert_ne!(taken.status, 501, "{receiver} {taken:?}");
     }
 }
 
@@ -442,9 +448,8 @@ async fn a_correlator_that_breaks_its_pattern_is_refused_before_all_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "sessions/ makes none yet"]
 async fn others_sessions_are_as_if_they_were_not_there_and_one_is_deleted_once() {
-    let world = World::start().await;
+    let world = World::with_camara(camara::Settings::default()).await;
     let (alice, registration) = caller(&world, "alice", ALICE).await;
     let (mallory, _) = caller(&world, "mallory", "+14085550009").await;
     let body = call(ALICE, BOB).to_string();

@@ -19,8 +19,9 @@ fn layers() -> BTreeMap<&'static str, (u8, &'static [&'static str])> {
         ("client", (5, &[])),
         ("trunk", (5, &["client"])),
         ("telemetry", (5, &[])),
+        ("openapi", (5, &[])),
         ("config", (5, &["telemetry"])),
-        ("cli", (5, &["client", "config", "telemetry", "trunk"])),
+        ("cli", (5, &["client", "config", "openapi", "telemetry", "trunk"])),
     ])
 }
 

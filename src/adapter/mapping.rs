@@ -106,3 +106,83 @@ pub fn outcome(status: Status) -> Option<(Outcome, &'static str)> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_has_its_sip_response_and_each_response_its_status() {
+        for (status, sip, ended) in [
+            ("Initial", None, false),
+            ("InProgress", Some(183), false),
+            ("Ringing", Some(180), false),
+            ("Proceeding", Some(100), false),
+            ("Connected", Some(200), false),
+            ("Terminated", None, true),
+            ("Hold", None, false),
+            ("Resume", None, false),
+            ("SessionCancelled", Some(487), true),
+            ("Declined", Some(603), true),
+            ("Failed", Some(500), true),
+            ("Waiting", Some(182), false),
+            ("NoAnswer", Some(408), true),
+            ("NotReachable", Some(480), true),
+            ("Busy", Some(486), true),
+        ] {
+            let parsed: Status = status.parse().unwrap();
+            assert_eq!((parsed.as_str(), parsed.sip(), parsed.ended()), (status, sip, ended));
+            if let Some(sip) = sip {
+                assert_eq!(of_sip(sip), parsed, "{sip}");
+            }
+        }
+        assert_eq!(Status::ALL.len(), 15);
+        assert_eq!("ringing".parse::<Status>(), Err(()));
+    }
+
+    #[test]
+    fn responses_that_no_status_stands_for_come_to_the_nearest() {
+        for (sip, status) in [
+            (181, Status::InProgress),
+            (199, Status::InProgress),
+            (202, Status::Connected),
+            (302, Status::Failed),
+            (400, Status::Failed),
+            (403, Status::Declined),
+            (404, Status::NotReachable),
+            (410, Status::NotReachable),
+            (484, Status::NotReachable),
+            (488, Status::Failed),
+            (503, Status::NotReachable),
+            (504, Status::NoAnswer),
+            (600, Status::Busy),
+            (604, Status::NotReachable),
+            (606, Status::Failed),
+            (607, Status::Declined),
+        ] {
+            assert_eq!(of_sip(sip), status, "{sip}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_ended_is_told_as_it_ended_and_back() {
+        for (outcome, reason, status) in [
+            (Outcome::Completed, "completed", Status::Terminated),
+            (Outcome::Cancelled, "cancelled", Status::SessionCancelled),
+            (Outcome::Declined, "rejected", Status::Declined),
+            (Outcome::Declined, "busy", Status::Busy),
+            (Outcome::NoAnswer, "answer-timeout", Status::NoAnswer),
+            (Outcome::Failed, "unreachable", Status::NotReachable),
+            (Outcome::Failed, "failed", Status::Failed),
+        ] {
+            assert_eq!(ended(Some(outcome), reason), status, "{reason}");
+            assert_eq!(super::outcome(status), Some((outcome, reason)));
+        }
+        assert_eq!(ended(Some(Outcome::Completed), "lost"), Status::Terminated);
+        assert_eq!(ended(Some(Outcome::Failed), "no-common-codec"), Status::Failed);
+        assert_eq!(ended(None, "lost"), Status::Failed);
+        for status in Status::ALL.iter().filter(|status| !status.ended()) {
+            assert_eq!(super::outcome(*status), None);
+        }
+    }
+}

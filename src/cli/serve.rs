@@ -31,7 +31,7 @@ use crate::transport::tcp::{TcpSettings, serve_tcp};
 use crate::transport::tls::{self, TlsKeys};
 use crate::transport::{Limits, TransportError, h3};
 use crate::trunk::{self, Trunks};
-use crate::{clock, resource};
+use crate::{clock, openapi, resource};
 
 pub use args::Args;
 
@@ -104,7 +104,8 @@ pub async fn start(mut config: Config) -> Result<Running, CliError> {
 
     config.service.gateway = Some(Trunks::start(trunks(&config)?));
     let service = Service::start(config.service, Arc::clone(&store) as Arc<dyn Store>).await?;
-    let mut adapters = camara::router(Arc::clone(&service), config.camara).await?;
+    let camara = camara::router(Arc::clone(&service), config.camara).await?;
+    let mut adapters = camara.merge(openapi::routes());
     config.resource.scopes = &camara::SCOPES;
     if config.dev {
         adapters = adapters.merge(dev_page::router());

@@ -43,6 +43,7 @@ const CALLS_PER_SECOND: u32 = 100;
 
 const FILES: &str = "paths of files with a JWKS or PEM public keys: \"issuer.jwks\"";
 const PATTERNS: &str = "numbers or patterns: \"+14085551000\", \"+1408*\", \"*@example.com\", \"*\"";
+const NETWORKS: &str = "addresses or networks: \"192.0.2.1\", \"10.0.0.0/8\", \"2001:db8::/32\"";
 const SOCKET: &str = "addresses with a port: \"127.0.0.1:4433\", \"[::1]:4433\"";
 
 pub(super) fn development_tg_id() -> TgId {
@@ -53,9 +54,8 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     let mut top = Section::top(table, place);
     let given = top.many("listen", SOCKET, |text, _| text.parse::<SocketAddr>())?;
     let clear_listen = top.many("clear-listen", SOCKET, |text, _| text.parse::<SocketAddr>())?;
-    let networks = "addresses or networks: \"192.0.2.1\", \"10.0.0.0/8\", \"2001:db8::/32\"";
-    let fetch = fetch(top.section("fetch")?, networks)?;
-    let trusted_proxies = top.many("trusted-proxies", networks, |text, _| text.parse::<Network>())?;
+    let fetch = fetch(&mut top.section("fetch")?)?;
+    let trusted_proxies = top.many("trusted-proxies", NETWORKS, |text, _| text.parse::<Network>())?;
     let origins =
         top.many("origins", "web origins: \"https://phone.example.com\"", |text, _| origin(text))?;
     let log = top.one("log", "a filter: \"info\", \"ript=debug,info\"", |text| {
@@ -215,10 +215,16 @@ fn enroller(mut section: Section) -> Result<Option<Arc<Enroller>>, ConfigError> 
         .map_err(|error| section.bad("certificate", &place, error.to_string()))
 }
 
-fn fetch(mut section: Section, networks: &str) -> Result<fetch::Settings, ConfigError> {
-    let allow = section.many("allow", networks, |text, _| text.parse::<Network>())?;
-    let roots = section.many("ca", "paths of PEM files with certificates: \"ca.pem\"", certificates)?;
+fn fetch(section: &mut Section) -> Result<fetch::Settings, ConfigError> {
+    let settings = outbound(section)?;
     section.finish()?;
+    Ok(settings)
+}
+
+/// Where requests may go, and whom they trust: `allow` and `ca` of some table.
+pub(super) fn outbound(section: &mut Section) -> Result<fetch::Settings, ConfigError> {
+    let allow = section.many("allow", NETWORKS, |text, _| text.parse::<Network>())?;
+    let roots = section.many("ca", "paths of PEM files with certificates: \"ca.pem\"", certificates)?;
     Ok(fetch::Settings { allow: allow.unwrap_or_default(), roots: roots.unwrap_or_default().concat() })
 }
 

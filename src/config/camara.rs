@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::build::outbound;
 use super::error::ConfigError;
 use super::section::Section;
-use crate::adapter::camara::{Settings, WebRtcSettings, registration};
+use crate::adapter::camara::{Settings, SinkSettings, WebRtcSettings, registration};
 use crate::protocol::id::TgId;
 use crate::protocol::number::Number;
 
@@ -27,6 +28,7 @@ pub(super) struct Rest<'a> {
 
 pub(super) fn settings(mut section: Section, rest: &Rest<'_>) -> Result<Settings, ConfigError> {
     let webrtc = webrtc(section.section("webrtc")?, rest)?;
+    let sinks = sinks(section.section("sinks")?)?;
     let registrations = registrations(&mut section)?;
     let location = section.flag("location")?.unwrap_or(false);
     let place = section.place_of("tg");
@@ -37,7 +39,7 @@ pub(super) fn settings(mut section: Section, rest: &Rest<'_>) -> Result<Settings
     if let Some(tg) = tg.as_ref().filter(|tg| !rest.tgs.contains(tg)) {
         return Err(section.bad("tg", &place, format!("there is no [[tg]] with the id {tg}")));
     }
-    Ok(Settings { max_body: rest.max_body, registrations, tg, emergency, location, webrtc })
+    Ok(Settings { max_body: rest.max_body, registrations, tg, emergency, location, webrtc, sinks })
 }
 
 fn webrtc(mut section: Section, rest: &Rest<'_>) -> Result<WebRtcSettings, ConfigError> {
@@ -53,6 +55,23 @@ fn webrtc(mut section: Section, rest: &Rest<'_>) -> Result<WebRtcSettings, Confi
         public: public.unwrap_or_default(),
         sessions: sessions.unwrap_or(WebRtcSettings::default().sessions),
         offerless,
+    })
+}
+
+/// A subscription that ends sooner brings no event.
+const SHORTEST_SUBSCRIPTION: u32 = 1_000;
+
+fn sinks(mut section: Section) -> Result<SinkSettings, ConfigError> {
+    let usual = SinkSettings::default();
+    let fetch = outbound(&mut section)?;
+    // webrtc-events.yaml, retrieveNotificationChannelSubscriptionList: maxItems 100
+    let per_user = section.size("per-user", 1..=100)?;
+    let longest = section.ms("max-subscription-ms", SHORTEST_SUBSCRIPTION)?;
+    section.finish()?;
+    Ok(SinkSettings {
+        fetch,
+        per_user: per_user.unwrap_or(usual.per_user),
+        longest: longest.unwrap_or(usual.longest),
     })
 }
 

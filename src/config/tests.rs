@@ -112,6 +112,10 @@ devices-per-user = 22
 tg = "second"
 emergency-number = "+14085551911"
 location = true
+[camara.sinks]
+allow = "10.1.0.0/16"
+per-user = 24
+max-subscription-ms = 1004
 [camara.webrtc]
 listen = "192.0.2.1:4435"
 public = ["198.51.100.1", "2001:db8::1"]
@@ -175,6 +179,9 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!((config.camara.max_body, config.camara.location), (2000, true));
     assert_eq!(config.camara.tg.unwrap().as_str(), "second");
     assert_eq!(config.camara.emergency, Some("+14085551911".parse().unwrap()));
+    let sinks = config.camara.sinks;
+    assert_eq!(sinks.fetch.allow, ["10.1.0.0/16".parse().unwrap()]);
+    assert_eq!((sinks.per_user, sinks.longest), (24, ms(1004)));
     let webrtc = config.camara.webrtc;
     assert_eq!(webrtc.listen, "192.0.2.1:4435".parse().unwrap());
     assert_eq!(webrtc.public, ["198.51.100.1", "2001:db8::1"].map(|ip| ip.parse::<IpAddr>().unwrap()));
@@ -196,6 +203,8 @@ fn what_is_not_said_has_a_default() {
     let camara = config.camara;
     assert_eq!((camara.tg, camara.emergency, camara.location), (None, None, false));
     assert_eq!((camara.webrtc.public.len(), camara.webrtc.sessions), (0, 1_000));
+    assert!(camara.sinks.fetch.allow.is_empty() && camara.sinks.fetch.roots.is_empty());
+    assert_eq!((camara.sinks.per_user, camara.sinks.longest), (30, Duration::from_secs(2_592_000)));
 }
 
 #[test]
@@ -370,6 +379,8 @@ fn a_value_that_is_no_good_is_named_with_what_is_right() {
         ("[camara]\ndevices-per-user = 0", "camara.devices-per-user: 0 is out of bounds"),
         ("[camara]\ntg = 'main'", "camara.tg: there is no [[tg]] with the id main"),
         ("[camara]\nemergency-number = '112'", "camara.emergency-number: \"112\": +14085551000, "),
+        ("[camara.sinks]\nper-user = 101", "camara.sinks.per-user: 101 is out of bounds"),
+        ("[camara.sinks]\nca = 'keys.json'", "no certificate in it"),
         ("[camara.webrtc]\nlisten = '4434'", "camara.webrtc.listen: \"4434\": invalid socket address"),
         ("[camara.webrtc]\npublic = ['::']", "camara.webrtc.public: \"::\": nobody can send to it"),
         ("[camara.webrtc]\nlisten = ''\nlisetn = ''", "camara.webrtc.listen: \"\": invalid socket"),

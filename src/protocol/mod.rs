@@ -11,5 +11,6 @@ pub mod network;
 pub mod number;
 pub mod problem;
 pub mod resource;
+pub mod schema;
 pub mod time;
 pub mod varint;

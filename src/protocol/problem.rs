@@ -133,22 +133,27 @@ pub struct Problem {
 }
 
 /// A problem document as it stands on the wire; members that we don't know are ignored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ProblemBody {
     /// A URI for the kind of problem.
     #[serde(rename = "type", default)]
+    #[schema(required)]
     pub kind: String,
     /// The code again, readable.
     #[serde(default)]
+    #[schema(required)]
     pub title: String,
     /// The HTTP status.
     #[serde(default)]
+    #[schema(required)]
     pub status: u16,
     /// The stable code.
     #[serde(default)]
+    #[schema(required)]
     pub code: String,
     /// What is wrong and what would be right.
     #[serde(default)]
+    #[schema(required)]
     pub detail: String,
     /// The part of the input that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::event::{Outcome, Party, State};
 use super::id::{HandlerKey, LegId, TgId};
 use super::number::{Destinations, Number};
+use super::schema::TextOrJson;
 use super::time::Timestamp;
 
 /// The RIPT root.
@@ -40,14 +42,14 @@ pub fn split_path<'a>(uri: &'a str, collection: &str) -> Option<(&'a str, &'a st
 }
 
 /// `GET …/providertgs`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TgList {
     /// The TGs that this token may use.
     pub tgs: Vec<TgEntry>,
 }
 
 /// A line of the list of TGs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TgEntry {
     /// Where it is.
     pub uri: String,
@@ -58,7 +60,7 @@ pub struct TgEntry {
 }
 
 /// What a TG allows in one direction.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TgDirection {
     /// The certificate of the numbers that the server vouches for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,7 +70,7 @@ pub struct TgDirection {
 }
 
 /// `GET …/providertgs/{tg}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct TgDescription {
     /// Where it is.
@@ -100,7 +102,7 @@ pub struct TgDescription {
 }
 
 /// `POST …/handlers`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct HandlerDescription {
     /// Where it is; the server's to say.
@@ -109,6 +111,7 @@ pub struct HandlerDescription {
     /// The device's own name for itself.
     pub handler_id: String,
     /// What it can send and render, as text or as its JSON twin.
+    #[schema(value_type = TextOrJson)]
     pub advertisement: Value,
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,14 +122,14 @@ pub struct HandlerDescription {
 }
 
 /// `GET …/handlers`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HandlerList {
     /// This user's handlers on the TG.
     pub handlers: Vec<HandlerDescription>,
 }
 
 /// `POST …/consumertgs`: a customer's own TG.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ConsumerTg {
     /// Where the registration is; the server's to say.
@@ -148,14 +151,14 @@ impl std::fmt::Debug for ConsumerTg {
 }
 
 /// `GET …/consumertgs`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ConsumerTgList {
     /// This user's registrations.
     pub tgs: Vec<ConsumerTg>,
 }
 
 /// `POST …/calls`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CallRequest {
     /// The device that places it; without one the user's devices are tapped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,14 +176,14 @@ fn absent<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D
 }
 
 /// `GET …/calls`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CallList {
     /// This user's live calls.
     pub calls: Vec<CallEntry>,
 }
 
 /// A line of the list of calls.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CallEntry {
     /// Where it is.
     pub uri: String,
@@ -195,7 +198,7 @@ pub struct CallEntry {
 }
 
 /// Which way a call goes, seen from a leg's user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CallDirection {
     /// The user is called.
@@ -205,7 +208,7 @@ pub enum CallDirection {
 }
 
 /// `GET {call}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CallDescription {
     /// Where it is.
@@ -234,15 +237,18 @@ pub struct CallDescription {
     pub passport: Option<String>,
     /// What the server found out about the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     pub verification: Option<Value>,
     /// The PASSporTs that carry the caller's on to whom the call was handed (RFC 8946), the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub div: Vec<String>,
     /// What the client sends.
     #[serde(rename = "clientDirectives")]
+    #[schema(value_type = TextOrJson)]
     pub client_directives: Value,
     /// What the server sends.
     #[serde(rename = "serverDirectives")]
+    #[schema(value_type = TextOrJson)]
     pub server_directives: Value,
     /// Where media goes; gone with the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,7 +270,7 @@ pub struct CallDescription {
 }
 
 /// Where a call's media goes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MediaUris {
     /// The WebTransport session, with a ticket.
     pub webtransport: String,
@@ -273,7 +279,7 @@ pub struct MediaUris {
 }
 
 /// `POST {call}` with a body.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Claim {
     /// The device that is to carry the call.
     pub handler: String,
@@ -286,7 +292,7 @@ pub struct Claim {
 }
 
 /// Why a device takes a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intent {
     /// To answer it.
@@ -298,7 +304,7 @@ pub enum Intent {
 }
 
 /// A tap on the push channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tap {
     /// The call to look at.
     pub call: String,
@@ -307,7 +313,7 @@ pub struct Tap {
 }
 
 /// What a tap is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TapReason {
     /// The user is called.
@@ -321,7 +327,7 @@ pub enum TapReason {
 }
 
 /// `POST …/push/tickets`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TicketAnswer {
     /// Used once, as `?ticket=`.
     pub ticket: String,

@@ -26,6 +26,7 @@ use axum::routing::{connect, get, post};
 use crate::service::Service;
 
 pub use crate::protocol::network::Network;
+pub(crate) use auth::scope;
 pub(crate) use media::SessionPath;
 
 /// How the resources are served.

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::identity::canonical::Identity;
 use crate::identity::passport::{Attest, Passport, PassportError, Ppt, Verification};
 use crate::identity::principal::Principal;
+use crate::protocol::advertisement::Advertisement;
 use crate::protocol::directive::common_media;
 use crate::protocol::id::{CallId, HandlerKey, LegId, TgId};
 use crate::protocol::number::{BadNumber, Number};
@@ -31,6 +32,8 @@ pub(crate) struct Vouched {
     pub(crate) withheld: bool,
     /// Where the caller said that they are.
     pub(crate) location: Option<serde_json::Value>,
+    /// What the device can do in this call, where that isn't all that it registered.
+    pub(crate) advertisement: Advertisement,
 }
 
 fn bad_number(error: BadNumber) -> Problem {
@@ -173,7 +176,10 @@ impl Service {
         let to: Number = request.destination.parse().map_err(bad_number)?;
         // Before anything that costs: who asks too fast is told so cheaply.
         self.pace(&user, tg)?;
-        let handler = self.calling_handler(&user, tg, request.handler.as_deref())?;
+        let mut handler = self.calling_handler(&user, tg, request.handler.as_deref())?;
+        if let (Some(handler), Some(vouched)) = (&mut handler, vouched) {
+            handler.advertisement.clone_from(&vouched.advertisement);
+        }
         let (passport, from, mut caller) = self.check_passport(principal, &to, &request.passport).await?;
         if let Some(vouched) = vouched {
             caller.withheld = vouched.withheld;

@@ -8,14 +8,20 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, RequestBuilder, Url, header};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 
 use super::settings::Credentials;
+use crate::clock;
 use crate::protocol::network::Network;
+use crate::protocol::time::Timestamp;
 
 /// The most that an answer may hold.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -44,7 +50,7 @@ pub enum FetchError {
     #[error("the name {0} was not found")]
     Name(String),
     /// It took too long.
-    #[error("no answer within {TIMEOUT:?}")]
+    #[error("no answer in time")]
     Timeout,
     /// The answer is too large.
     #[error("the answer is over {MAX_BODY} bytes")]
@@ -66,6 +72,15 @@ pub struct Fetched {
     pub max_age: Option<Duration>,
 }
 
+/// What another server said to something that was sent to it; nothing of the body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// The status; redirects are not followed.
+    pub status: u16,
+    /// `Retry-After`, counted from now.
+    pub retry_after: Option<Duration>,
+}
+
 /// A client for all of a server's outbound requests.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
@@ -76,6 +91,11 @@ pub struct Fetcher {
 impl Fetcher {
     /// A client that trusts the system's roots and those given.
     pub fn new(settings: &Settings) -> Result<Self, FetchError> {
+        Self::resolving(settings, Arc::new(|name| Box::pin(system(name))))
+    }
+
+    /// As `new`, with names looked up in another way.
+    pub(crate) fn resolving(settings: &Settings, lookup: Lookup) -> Result<Self, FetchError> {
         let failed = |error: &dyn std::error::Error| FetchError::Failed(error.to_string());
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -99,7 +119,7 @@ impl Fetcher {
             // Requests are rare, and a restarted server is met without a broken connection.
             .pool_max_idle_per_host(0)
             .timeout(TIMEOUT)
-            .dns_resolver(Guard(allow.clone()))
+            .dns_resolver(Guard { allow: allow.clone(), lookup })
             .build()
             .map_err(|error| failed(&error))?;
         Ok(Self { client, allow })
@@ -135,6 +155,28 @@ impl Fetcher {
         Self::send(request).await
     }
 
+    /// `POST`, all of it within `timeout`.
+    pub async fn post(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Posted, FetchError> {
+        let request = self.client.post(self.checked(url)?).headers(headers).body(body).timeout(timeout);
+        let response = request.send().await.map_err(|error| cause(&error))?;
+        let retry_after = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|v| retry_after(v.to_str().ok()?, clock::now()));
+        Ok(Posted { status: response.status().as_u16(), retry_after })
+    }
+
+    /// Whether requests may go to a URL, as far as that is known before its name is looked up.
+    pub(crate) fn may_ask(&self, url: &str) -> Result<(), FetchError> {
+        self.checked(url).map(|_| ())
+    }
+
     fn checked(&self, url: &str) -> Result<Url, FetchError> {
         let url = Url::parse(url).map_err(|_| FetchError::Url)?;
         if url.scheme() != "https" || !url.username().is_empty() || url.password().is_some() {
@@ -166,20 +208,30 @@ impl Fetcher {
 }
 
 /// Looks names up and leaves only addresses that may be asked: the connection goes to those and to no others.
-struct Guard(Arc<[Network]>);
+struct Guard {
+    allow: Arc<[Network]>,
+    lookup: Lookup,
+}
+
+/// How a name's addresses are found.
+pub(crate) type Lookup =
+    Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> + Send + Sync>;
+
+async fn system(name: String) -> std::io::Result<Vec<IpAddr>> {
+    Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
+}
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow = self.0.clone();
+        let allow = self.allow.clone();
+        let found = (self.lookup)(name.as_str().to_owned());
         Box::pin(async move {
-            let name = name.as_str().to_owned();
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let mut refused = FetchError::Name(name.clone());
-            let found = found.map_err(|_| refused.clone())?;
+            let mut refused = FetchError::Name(name.as_str().to_owned());
+            let found = found.await.map_err(|_| refused.clone())?;
             let mut taken: Vec<SocketAddr> = Vec::new();
             for address in found {
-                match permitted(&allow, address.ip()) {
-                    Ok(()) => taken.push(address),
+                match permitted(&allow, address) {
+                    Ok(()) => taken.push((address, 0).into()),
                     Err(error) => refused = error,
                 }
             }
@@ -227,6 +279,16 @@ fn max_age(value: &str) -> Option<Duration> {
     }
     let seconds = directives().find_map(|word| word.strip_prefix("max-age=")?.trim_matches('"').parse().ok());
     seconds.map(Duration::from_secs)
+}
+
+/// RFC 9110 §10.2.3: seconds, or a date.
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = OffsetDateTime::parse(value.trim(), &Rfc2822).ok()?;
+    let millis = u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
+    Some(Timestamp::from_millis(millis).since(now))
 }
 
 fn cause(error: &reqwest::Error) -> FetchError {
@@ -308,6 +370,18 @@ mod tests {
         let allow = ["127.0.0.0/8".parse().unwrap()];
         assert_eq!(permitted(&allow, "127.0.0.1".parse().unwrap()), Ok(()));
         assert!(permitted(&allow, "10.0.0.1".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp::from_millis(1_604_000_000_000);
+        let read = |text| retry_after(text, now);
+        assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        assert_eq!(read("Thu, 29 Oct 2020 19:33:30 GMT"), Some(Duration::from_secs(10)));
+        assert_eq!(read("Thu, 29 Oct 2020 19:33:10 GMT"), Some(Duration::ZERO));
+        for bad in ["", "-1", "1.5", "soon", "99999999999999999999", "Thu, 29 Oct 2020 19:33:30"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -31,11 +31,16 @@ pub enum Table {
     Meta,
     /// CAMARA's device registrations.
     Registrations,
+    /// CAMARA's event subscriptions.
+    Subscriptions,
+    /// CAMARA's media sessions.
+    Sessions,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 4] = [Self::Handlers, Self::Calls, Self::Meta, Self::Registrations];
+    pub const ALL: [Self; 6] =
+        [Self::Handlers, Self::Calls, Self::Meta, Self::Registrations, Self::Subscriptions, Self::Sessions];
 
     /// The table's name on disk.
     pub fn name(self) -> &'static str {
@@ -44,6 +49,8 @@ impl Table {
             Self::Calls => "calls",
             Self::Meta => "meta",
             Self::Registrations => "registrations",
+            Self::Subscriptions => "subscriptions",
+            Self::Sessions => "sessions",
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct Heard {
     event: Option<u64>,
     pub video: Vec<Vec<u8>>,
     pub connected: bool,
+    /// The newest SRTP packet that went out.
+    pub sent: Vec<u8>,
 }
 
 enum Say {
@@ -42,7 +44,6 @@ enum Say {
 pub struct Browser {
     says: mpsc::UnboundedSender<Say>,
     pub heard: Arc<Mutex<Heard>>,
-    pub address: SocketAddr,
     task: JoinHandle<()>,
 }
 
@@ -108,7 +109,7 @@ impl Browser {
             time: 0,
             digit: None,
         };
-        Self { says, heard, address, task: tokio::spawn(peer.run(said)) }
+        Self { says, heard, task: tokio::spawn(peer.run(said)) }
     }
 
     async fn ask<T>(&self, say: impl FnOnce(oneshot::Sender<T>) -> Say) -> T {
@@ -200,6 +201,9 @@ impl Peer {
             match self.rtc.poll_output().unwrap() {
                 Output::Timeout(at) => return at,
                 Output::Transmit(transmit) => {
+                    if matches!(*transmit.contents, [128..=191, kind, ..] if !(192..=223).contains(&kind)) {
+                        self.heard.lock().unwrap().sent = transmit.contents.to_vec();
+                    }
                     let _ = self.socket.send_to(&transmit.contents, transmit.destination).await;
                 }
                 Output::Event(event) => self.happened(event),

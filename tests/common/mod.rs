@@ -3,7 +3,9 @@
 
 pub mod browser;
 pub mod camara;
+pub mod camara_byon;
 pub mod camara_calls;
+pub mod events;
 pub mod h1h2;
 pub mod idp;
 pub mod link;
@@ -11,6 +13,7 @@ pub mod load;
 pub mod media;
 pub mod socket;
 pub mod user;
+pub mod webhook;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -129,6 +132,18 @@ impl World {
         Self::whole(settings, served, Arc::new(MemoryStore::new()), issuer, passports, None).await
     }
 
+    /// A world on a given store and address whose CAMARA APIs are served in another way.
+    pub async fn with_camara_on(
+        settings: Settings,
+        camara: ript::adapter::camara::Settings,
+        store: Arc<dyn Store>,
+        keys: (SigningKey, SigningKey),
+        address: Option<SocketAddr>,
+    ) -> Self {
+        let served = Served { camara, ..Served::default() };
+        Self::whole(settings, served, store, keys.0, keys.1, address).await
+    }
+
     /// A world whose resources are served in another way, with other limits of the transport.
     pub async fn serving(resources: resource::Settings, limits: Limits) -> Self {
         let (issuer, passports) = keys();
@@ -182,6 +197,7 @@ impl World {
         .expect("keys");
         let service = Service::start(settings.clone(), store.clone()).await.expect("services");
         let adapters = ript::adapter::camara::router(service.clone(), camara).await.expect("CAMARA's APIs");
+        let adapters = adapters.merge(ript::openapi::routes());
         let resources = resource::Settings { origins: vec!["https://app.example".into()], ..resources };
         let router = resource::router_with(service.clone(), resources, adapters);
         let limits = Arc::new(limits);

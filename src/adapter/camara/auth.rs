@@ -9,6 +9,23 @@ use crate::protocol::problem::Problem;
 use crate::protocol::time::Timestamp;
 use crate::service::Service;
 
+/// A user whose token has one of these scopes; the token may name any numbers, or none.
+pub(super) async fn holder(
+    service: &Service,
+    authorization: Option<&str>,
+    scopes: &[&'static str],
+) -> Result<Principal, Failure> {
+    let principal = service.holder(authorization).await?;
+    if principal.is_trunk() {
+        let why = "another server's token has no devices; use a token of a user";
+        return Err(Failure::new(Code::PermissionDenied, why));
+    }
+    if !scopes.iter().any(|scope| principal.has_scope(scope)) {
+        return Err(Problem::lacks_scope(scopes.first().copied().unwrap_or_default()).into());
+    }
+    Ok(principal)
+}
+
 /// The holder of a token that may do what it asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
@@ -34,14 +51,7 @@ impl Caller {
         authorization: Option<&str>,
         scopes: &[&'static str],
     ) -> Result<Self, Failure> {
-        let principal = service.holder(authorization).await?;
-        if principal.is_trunk() {
-            let why = "another server's token has no devices; use a token of a user";
-            return Err(Failure::new(Code::PermissionDenied, why));
-        }
-        if !scopes.iter().any(|scope| principal.has_scope(scope)) {
-            return Err(Problem::lacks_scope(scopes.first().copied().unwrap_or_default()).into());
-        }
+        let principal = holder(service, authorization, scopes).await?;
         // webrtc-registration.yaml, createRegistration: the number is the token's, never the body's.
         let number = principal.numbers.iter().find_map(|number| number.parse().ok());
         let number = number.ok_or_else(|| {

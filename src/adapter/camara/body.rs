@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::Camara;
 use super::error::{Code, Failure};
+use crate::protocol::time::Timestamp;
 
 /// The files' `maxLength` of every id and of every time.
 const MAX_ID: usize = 256;
@@ -32,14 +33,19 @@ pub(super) fn bad(field: &str, why: &str) -> Failure {
 
 /// The members of a body that is a JSON object, or nothing at all.
 pub(super) async fn members(body: Body, limit: usize) -> Result<Map<String, Value>, Failure> {
+    Ok(object(body, limit).await?.unwrap_or_default())
+}
+
+/// A body that is a JSON object; none where there is no body.
+pub(super) async fn object(body: Body, limit: usize) -> Result<Option<Map<String, Value>>, Failure> {
     let bytes = axum::body::to_bytes(body, limit)
         .await
         .map_err(|_| bad("body", &format!("at most {limit} bytes are taken, and they are to come whole")))?;
     if bytes.is_empty() {
-        return Ok(Map::new());
+        return Ok(None);
     }
     match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(members)) => Ok(members),
+        Ok(Value::Object(members)) => Ok(Some(members)),
         Ok(_) => Err(bad("body", "a JSON object is expected")),
         Err(error) => Err(bad("body", &format!("it is no JSON that can be read: {error}"))),
     }
@@ -77,6 +83,12 @@ pub(super) fn uuid(text: &str) -> Option<Uuid> {
 /// RFC 3339 §5.6, with its offset.
 pub(super) fn time(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok().filter(|_| text.len() <= MAX_TIME)
+}
+
+/// `format: date-time`, `maxLength: 64`. A time before 1970 is a time, and too early.
+pub(super) fn date_time(field: &str, value: &Value) -> Result<Timestamp, Failure> {
+    let at = value.as_str().and_then(time).ok_or_else(|| bad(field, TIME))?;
+    Ok(Timestamp::from_millis(u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()))
 }
 
 /// The files document 204 beside 200, and leave open when: a client that wants no body says so (RFC 7240 §4.2).

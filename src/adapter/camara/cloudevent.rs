@@ -1,5 +1,6 @@
 //! A [`Notice`] as a CloudEvents 1.0 event in structured JSON (webrtc-events.yaml, CloudEvent).
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::notice::{Notice, RegistrationEnd, SessionNotice};
@@ -19,7 +20,7 @@ const MAX_NAME: usize = 256;
 const MAX_REASON: usize = 2048;
 
 /// Why a subscription ends (webrtc-events.yaml, TerminationReason).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum SubscriptionEnd {
     /// As many events were sent as were asked for.
     MaxEvents,

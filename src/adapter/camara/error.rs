@@ -17,7 +17,6 @@ macro_rules! codes {
         pub(super) enum Code { $($name,)* }
 
         impl Code {
-            #[cfg(test)]
             const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             const fn as_str(self) -> &'static str {
@@ -35,8 +34,13 @@ macro_rules! codes {
 codes! {
     InvalidArgument = "INVALID_ARGUMENT", 400;
     OutOfRange = "OUT_OF_RANGE", 400;
+    InvalidProtocol = "INVALID_PROTOCOL", 400;
+    InvalidCredential = "INVALID_CREDENTIAL", 400;
+    InvalidSink = "INVALID_SINK", 400;
+    InvalidToken = "INVALID_TOKEN", 400;
     Unauthenticated = "UNAUTHENTICATED", 401;
     PermissionDenied = "PERMISSION_DENIED", 403;
+    SubscriptionMismatch = "SUBSCRIPTION_MISMATCH", 403;
     InvalidTokenContext = "INVALID_TOKEN_CONTEXT", 403;
     MaxRegistrationPerUser = "MAX_REGISTRATION_PER_USER", 403;
     MaxRegistrationPerMsisdn = "MAX_REGISTRATION_PER_MSISDN", 403;
@@ -44,6 +48,9 @@ codes! {
     NotFound = "NOT_FOUND", 404;
     MethodNotAllowed = "METHOD_NOT_ALLOWED", 405;
     AlreadyExists = "ALREADY_EXISTS", 409;
+    ServiceNotApplicable = "SERVICE_NOT_APPLICABLE", 422;
+    MultieventSubscriptionNotSupported = "MULTIEVENT_SUBSCRIPTION_NOT_SUPPORTED", 422;
+    QuotaExceeded = "QUOTA_EXCEEDED", 429;
     // BYON-Notification-Channel.yaml, Generic409.
     Conflict = "CONFLICT", 409;
     TooManyRequests = "TOO_MANY_REQUESTS", 429;
@@ -57,12 +64,19 @@ codes! {
     Unavailable = "UNAVAILABLE", 503;
 }
 
+/// Every code, with its status.
+pub(crate) fn codes() -> Vec<(u16, &'static str)> {
+    Code::ALL.iter().map(|code| (code.status(), code.as_str())).collect()
+}
+
 /// A refusal as these APIs tell it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     code: Code,
     message: String,
     challenge: Option<String>,
+    /// Seconds.
+    retry_after: Option<u32>,
 }
 
 impl Failure {
@@ -71,7 +85,8 @@ impl Failure {
         let message: String = message.into();
         let message =
             if message.len() > MAX_MESSAGE { message.chars().take(MAX_MESSAGE).collect() } else { message };
-        Self { code, message, challenge: None }
+        let retry_after = matches!(code.status(), 429 | 503).then_some(1);
+        Self { code, message, challenge: None, retry_after }
     }
 
     #[cfg(test)]
@@ -87,7 +102,7 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let Self { code, message, challenge } = self;
+        let Self { code, message, challenge, retry_after } = self;
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
             tracing::warn!(code = code.as_str(), message, "a request failed");
@@ -102,8 +117,8 @@ impl IntoResponse for Failure {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
-        if code == Code::Unavailable {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -122,7 +137,9 @@ impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         let code = match problem.code {
             RiptCode::Unauthorized => Code::Unauthenticated,
-            RiptCode::Scope | RiptCode::Origin => Code::PermissionDenied,
+            RiptCode::Scope | RiptCode::Origin | RiptCode::DestinationNotAllowed => Code::PermissionDenied,
+            RiptCode::NumberNotAllowed => Code::InvalidTokenContext,
+            RiptCode::TooMany => Code::TooManyRequests,
             RiptCode::TooEarly => Code::TooEarly,
             RiptCode::LoopDetected => Code::LoopDetected,
             RiptCode::IssuerUnavailable | RiptCode::StoreUnavailable | RiptCode::Overloaded => {
@@ -130,8 +147,8 @@ impl From<Problem> for Failure {
             }
             _ => Code::Internal,
         };
-        let challenge = problem.challenge();
-        Self { challenge, ..Self::new(code, problem.detail) }
+        let (challenge, retry_after) = (problem.challenge(), problem.retry_after);
+        Self { challenge, retry_after, ..Self::new(code, problem.detail) }
     }
 }
 

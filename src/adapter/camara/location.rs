@@ -7,7 +7,7 @@ use super::error::{Code, Failure};
 use crate::protocol::time::Timestamp;
 
 /// Where a party said that its device is: checked, and kept as it was written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Location(pub(super) Value);
 
 /// What a number may be.

@@ -1,6 +1,6 @@
-//! CAMARA's WebRTC APIs: webrtc-registration (RACM) and webrtc-call-handling, each at `/…/v0.3` and `/…/vwip`.
-//!
-//! A registration makes no RIPT handler yet: there is no WebRTC leg that could ring behind one.
+//! CAMARA's WebRTC APIs: webrtc-registration (RACM), webrtc-call-handling and webrtc-events, each at `/…/v0.3` and
+//! `/…/vwip`, and the generation of 2023. A registration is a RIPT handler, a media session a call's leg, an event what the
+//! call says.
 //!
 //! | for | look in |
 //! |---|---|
@@ -8,6 +8,10 @@
 //! | call handling: the routes and bodies | `call_handling` |
 //! | how any request is read | `body`; addresses `address`, locations `location` |
 //! | what is registered, how long, and how many | [`registration`] |
+//! | media sessions | `sessions`; their media [`crate::adapter::webrtc`], their statuses [`crate::adapter::mapping`] |
+//! | events over a WebSocket | `channels` |
+//! | the generation of 2023 | `byon` |
+//! | subscriptions and webhooks | `events`, `cloudevent` |
 //! | which status and code a refusal has | `error` |
 //! | whose token may do what, and for which number | `auth` |
 //! | `x-correlator` | `correlator` |
@@ -46,19 +50,27 @@ use crate::protocol::number::Number;
 use crate::protocol::time::Timestamp;
 use crate::service::Service;
 use crate::store::StoreError;
+pub(crate) use address::PATTERN as ADDRESS_PATTERN;
 use auth::Caller;
+pub(crate) use error::codes;
 use error::{Code, Failure};
+<<<<<<< HEAD
+use notice::{Notice, Notices, RegistrationEnd};
+use registration::{End, Registration, Registrations, Wanted};
+=======
 use notice::Notices;
 use registration::{Registration, Registrations, Wanted};
 pub use scopes::SCOPES;
+>>>>>>> web
 use sessions::Sessions;
-pub use settings::{Settings, WebRtcSettings};
+pub use settings::{Settings, SinkSettings, WebRtcSettings};
 
 /// What every handler has at hand.
 #[derive(Debug)]
 struct Camara {
     service: Arc<Service>,
     registrations: Registrations,
+    _watcher: registration::Watcher,
     sessions: Arc<Sessions>,
     notices: Arc<Notices>,
     correlators: byon::Correlators,
@@ -119,11 +131,7 @@ impl Camara {
 
     /// Ends a user's registration.
     async fn unregister(&self, user: &UserId, id: Uuid) -> Result<(), Failure> {
-        let now = clock::now();
-        let ended = self.registrations.get(now, user, id)?;
-        self.registrations.remove(now, user, id).await?;
-        self.sessions.unregister(&ended);
-        Ok(())
+        Ok(self.registrations.remove(clock::now(), user, id).await?)
     }
 
     /// Registrations that outlived the last process ring again; handlers of those that ended with it go.
@@ -140,19 +148,45 @@ impl Camara {
 
 /// All routes, with what the store remembers behind them.
 pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router, StartError> {
-    let Settings { max_body, registrations, tg, emergency, location, webrtc } = settings;
-    let registrations = Registrations::load(service.store.clone(), registrations, clock::now()).await?;
-    let notices = Arc::<Notices>::default();
+    let Settings { max_body, registrations, tg, emergency, location, webrtc, sinks } = settings;
+    let subscriptions = events::Subscriptions::load(service.store.clone(), &sinks).await?;
+    let notices = Arc::new(Notices { subscriptions, channels: channels::Channels::default() });
     let WebRtcSettings { listen, public, sessions, offerless } = webrtc;
     let webrtc = WebRtc::bind(listen, &public, sessions);
     let webrtc = webrtc.map_err(|error| StartError::Port { listen, error })?;
     let sessions = Sessions::new(service.clone(), webrtc, notices.clone(), location, offerless);
     let sessions = Arc::new(sessions);
+    let ended = ended(sessions.clone(), notices.clone());
+    let registrations =
+        Registrations::load(service.store.clone(), registrations, clock::now(), ended).await?;
+    let _watcher = registrations.watch();
     let correlators = byon::Correlators::default();
-    let camara = Camara { service, registrations, sessions, notices, correlators, max_body, tg, emergency };
+    let camara =
+        Camara { service, registrations, _watcher, sessions, notices, correlators, max_body, tg, emergency };
     let camara = Arc::new(camara);
     camara.restore().await;
-    let routes =
-        racm::routes().merge(call_handling::routes()).merge(channels::routes()).merge(byon::routes());
+    camara.sessions.restore().await?;
+    let routes = racm::routes()
+        .merge(call_handling::routes())
+        .merge(channels::routes())
+        .merge(events::routes())
+        .merge(byon::routes());
     Ok(routes.layer(axum::middleware::from_fn(correlator::correlate)).with_state(camara))
+}
+
+/// What is done about a registration that has ended: it rings no more, and whoever wants to know is told.
+fn ended(sessions: Arc<Sessions>, notices: Arc<Notices>) -> registration::Ended {
+    Box::new(move |one, end| {
+        sessions.unregister(one);
+        // webrtc-events.yaml, RegistrationTerminationReason: a deletion has no word of its own.
+        let (reason, description) = match end {
+            End::Expired => (RegistrationEnd::Expired, "the registration's time has passed; register again"),
+            End::Deleted => (RegistrationEnd::Network, "the registration was deleted"),
+        };
+        notices.tell(
+            &one.user,
+            one.device,
+            Notice::RegistrationEnds { registration: one.id, reason, description },
+        );
+    })
 }

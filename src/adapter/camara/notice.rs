@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::location::Location;
@@ -9,7 +10,7 @@ use crate::adapter::mapping::Status;
 use crate::identity::principal::UserId;
 
 /// A media session as its device may see it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct SessionView {
     /// mediaSessionId
     pub(super) id: Uuid,
@@ -86,7 +87,7 @@ pub(super) struct SessionNotice {
 }
 
 /// Everybody who may want to know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Notices {
     /// By webhook.
     pub(super) subscriptions: super::events::Subscriptions,

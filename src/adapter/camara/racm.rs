@@ -123,7 +123,8 @@ fn described(registration: &Registration) -> Value {
     })
 }
 
-fn device_id(text: &str) -> Result<Uuid, Failure> {
+/// `format: uuid`, `maxLength: 36`: with its hyphens, in either case.
+pub(super) fn device_id(text: &str) -> Result<Uuid, Failure> {
     uuid(text).ok_or_else(|| bad("deviceId", "a UUID is expected, as 123e4567-e89b-42d3-a456-426614174000"))
 }
 

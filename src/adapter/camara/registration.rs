@@ -1,14 +1,16 @@
 //! What is registered: pure state in virtual time, and beside it the store that outlives the process.
 
+mod book;
 #[cfg(test)]
 mod tests;
+mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::phone::PhoneNumber;
@@ -16,6 +18,8 @@ use crate::identity::principal::UserId;
 use crate::protocol::time::Timestamp;
 use crate::service::{StoreHandle, lock};
 use crate::store::{MAX_BATCH_WRITES, StoreError, Table, Write};
+use book::Book;
+pub(super) use watch::{End, Ended, Watcher};
 
 /// webrtc-registration.yaml, getRegistrationsByDeviceId: the longest list of a device's registrations.
 const PER_DEVICE: usize = 10;
@@ -109,187 +113,36 @@ pub(super) enum Refusal {
     Store(#[from] StoreError),
 }
 
-/// The active registrations. Each method first lets go of what has ended.
-#[derive(Debug)]
-struct Book {
-    limits: Limits,
-    all: HashMap<Uuid, Registration>,
-    /// The registration of each (phoneNumber, deviceId).
-    pairs: BTreeMap<(PhoneNumber, Uuid), Uuid>,
-    /// (user, deviceId, registration).
-    owners: BTreeSet<(UserId, Uuid, Uuid)>,
-    ends: BTreeSet<(Timestamp, Uuid)>,
-    /// Ended, and still in the store.
-    gone: Vec<Uuid>,
-}
-
-impl Book {
-    fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            all: HashMap::new(),
-            pairs: BTreeMap::new(),
-            owners: BTreeSet::new(),
-            ends: BTreeSet::new(),
-            gone: Vec::new(),
-        }
-    }
-
-    fn create(&mut self, now: Timestamp, wanted: Wanted, id: Uuid) -> Result<Registration, Refusal> {
-        self.expire(now);
-        let Wanted { user, device, number, expires } = wanted;
-        let expires = self.end(now, expires)?;
-        if self.pairs.contains_key(&(number.clone(), device)) {
-            return Err(Refusal::AlreadyExists);
-        }
-        let Limits { per_number, devices_per_user, .. } = self.limits;
-        let of_number = (number.clone(), Uuid::nil())..=(number.clone(), Uuid::max());
-        if self.pairs.range(of_number).count() >= per_number {
-            return Err(Refusal::PerNumber(per_number));
-        }
-        let on_device = self.on_device(&user, device).count();
-        if on_device >= PER_DEVICE {
-            return Err(Refusal::PerDevice(PER_DEVICE));
-        }
-        if on_device == 0 && self.devices(&user) >= devices_per_user {
-            return Err(Refusal::Devices(devices_per_user));
-        }
-        if self.all.len() >= ALL {
-            return Err(Refusal::Full);
-        }
-        let made = Registration { id, user, device, number, expires };
-        self.insert(made.clone());
-        Ok(made)
-    }
-
-    fn get(&mut self, now: Timestamp, user: &UserId, id: Uuid) -> Result<Registration, Refusal> {
-        self.expire(now);
-        self.all.get(&id).filter(|one| one.user == *user).cloned().ok_or(Refusal::NotFound)
-    }
-
-    fn list(&mut self, now: Timestamp, user: &UserId, device: Uuid) -> Vec<Registration> {
-        self.expire(now);
-        let mut found: Vec<_> =
-            self.on_device(user, device).filter_map(|id| self.all.get(&id)).cloned().collect();
-        found.sort_by(|a, b| a.number.cmp(&b.number));
-        found
-    }
-
-    /// Before and after.
-    fn refresh(
-        &mut self,
-        now: Timestamp,
-        user: &UserId,
-        id: Uuid,
-        expires: Option<Timestamp>,
-    ) -> Result<(Registration, Registration), Refusal> {
-        let before = self.get(now, user, id)?;
-        let after = Registration { expires: self.end(now, expires)?, ..before.clone() };
-        self.insert(after.clone());
-        Ok((before, after))
-    }
-
-    fn remove(&mut self, now: Timestamp, user: &UserId, id: Uuid) -> Result<Registration, Refusal> {
-        self.get(now, user, id)?;
-        self.forget(id).ok_or(Refusal::NotFound)
-    }
-
-    /// When a registration ends that is asked for now.
-    fn end(&self, now: Timestamp, asked: Option<Timestamp>) -> Result<Timestamp, Refusal> {
-        let Limits { shortest, longest, usual, .. } = self.limits;
-        // webrtc-registration.yaml, updateRegistrationById: newExpire = t_req + TTL_cfg, not from t_prev.
-        let Some(asked) = asked else { return Ok(now + usual) };
-        let least = now + shortest;
-        if asked < least {
-            return Err(Refusal::TooSoon { least });
-        }
-        Ok(asked.min(now + longest))
-    }
-
-    fn on_device(&self, user: &UserId, device: Uuid) -> impl Iterator<Item = Uuid> {
-        let range = (user.clone(), device, Uuid::nil())..=(user.clone(), device, Uuid::max());
-        self.owners.range(range).map(|(_, _, id)| *id)
-    }
-
-    fn devices(&self, user: &UserId) -> usize {
-        let range = (user.clone(), Uuid::nil(), Uuid::nil())..=(user.clone(), Uuid::max(), Uuid::max());
-        let mut devices: Vec<Uuid> = self.owners.range(range).map(|(_, device, _)| *device).collect();
-        devices.dedup();
-        devices.len()
-    }
-
-    /// Adds one, or puts it in the place of its earlier self.
-    fn insert(&mut self, one: Registration) {
-        self.forget(one.id);
-        self.pairs.insert((one.number.clone(), one.device), one.id);
-        self.owners.insert((one.user.clone(), one.device, one.id));
-        self.ends.insert((one.expires, one.id));
-        self.all.insert(one.id, one);
-    }
-
-    fn forget(&mut self, id: Uuid) -> Option<Registration> {
-        let one = self.all.remove(&id)?;
-        self.pairs.remove(&(one.number.clone(), one.device));
-        self.owners.remove(&(one.user.clone(), one.device, id));
-        self.ends.remove(&(one.expires, id));
-        Some(one)
-    }
-
-    fn expire(&mut self, now: Timestamp) {
-        while let Some(&(end, id)) = self.ends.first().filter(|(end, _)| *end <= now) {
-            self.forget(id);
-            self.ends.remove(&(end, id));
-            self.gone.push(id);
-        }
-    }
-
-    /// Takes one from the store. Where a deletion was not written, a pair may be there twice: the one that ends last stays.
-    fn restore(&mut self, now: Timestamp, one: Registration) {
-        let pair = (one.number.clone(), one.device);
-        let rival =
-            self.pairs.get(&pair).and_then(|id| self.all.get(id)).map(|rival| (rival.expires, rival.id));
-        match rival {
-            _ if one.expires <= now => self.gone.push(one.id),
-            Some((expires, _)) if expires >= one.expires => self.gone.push(one.id),
-            rival => {
-                if let Some((_, id)) = rival {
-                    self.forget(id);
-                    self.gone.push(id);
-                }
-                self.insert(one);
-            }
-        }
-    }
-
-    /// Takes back a change that was not written, unless another change came after it.
-    fn take_back(&mut self, from: &Registration, to: Option<Registration>) {
-        if self.all.get(&from.id) == Some(from) {
-            self.forget(from.id);
-            to.into_iter().for_each(|to| self.insert(to));
-        }
-    }
-
-    /// Brings back what could not be deleted, for its owner to ask again; not if another has taken its place.
-    fn bring_back(&mut self, one: Registration) {
-        if self.pairs.contains_key(&(one.number.clone(), one.device)) {
-            self.gone.push(one.id);
-        } else {
-            self.insert(one);
-        }
-    }
-}
-
 /// All registrations, in memory and in the store.
 #[derive(Debug)]
 pub(super) struct Registrations {
+    shared: Arc<Shared>,
+}
+
+/// What the watcher has at hand too.
+struct Shared {
     store: StoreHandle,
     /// Writes are handed to the store while this is held, so that both see changes in one order.
     book: Mutex<Book>,
+    /// The next end may be another one.
+    changed: Notify,
+    ended: Ended,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("book", &self.book).finish_non_exhaustive()
+    }
 }
 
 impl Registrations {
-    /// Reads what the store holds; what has ended is deleted there.
-    pub(super) async fn load(store: StoreHandle, limits: Limits, now: Timestamp) -> Result<Self, StoreError> {
+    /// Reads what the store holds; what has ended is deleted there, and told.
+    pub(super) async fn load(
+        store: StoreHandle,
+        limits: Limits,
+        now: Timestamp,
+        ended: Ended,
+    ) -> Result<Self, StoreError> {
         let mut book = Book::new(limits);
         for (key, value) in store.0.load(Table::Registrations).await? {
             match serde_json::from_slice::<Registration>(&value) {
@@ -302,45 +155,54 @@ impl Registrations {
         while !book.gone.is_empty() {
             store.0.write(deletions(&mut book)).await?;
         }
-        Ok(Self { store, book: Mutex::new(book) })
+        let shared = Arc::new(Shared { store, book: Mutex::new(book), changed: Notify::new(), ended });
+        Ok(Self { shared })
+    }
+
+    /// Ends registrations when their time has passed, as long as the handle lives.
+    pub(super) fn watch(&self) -> Watcher {
+        Watcher::start(self.shared.clone())
     }
 
     pub(super) async fn create(&self, now: Timestamp, wanted: Wanted) -> Result<Registration, Refusal> {
-        let (made, written) = {
-            let mut book = lock(&self.book);
+        let (made, written) = self.shared.with(|book| {
             let made = book.create(now, wanted, Uuid::new_v4())?;
-            (made.clone(), self.put(&mut book, &made))
-        };
+            Ok::<_, Refusal>((made.clone(), self.shared.put(book, &made)))
+        })?;
         if let Err(error) = written.await {
-            let mut book = lock(&self.book);
-            book.take_back(&made, None);
-            // The store may have it all the same.
-            book.gone.push(made.id);
+            self.shared.with(|book| {
+                book.take_back(&made, None);
+                // The store may have it all the same.
+                book.gone.push(made.id);
+            });
             return Err(error.into());
         }
         Ok(made)
     }
 
     pub(super) fn get(&self, now: Timestamp, user: &UserId, id: Uuid) -> Result<Registration, Refusal> {
-        let mut book = lock(&self.book);
-        let found = book.get(now, user, id);
-        self.tidy(&mut book);
-        found
+        self.shared.with(|book| {
+            let found = book.get(now, user, id);
+            self.shared.tidy(book);
+            found
+        })
     }
 
     /// All that are active.
     pub(super) fn active(&self, now: Timestamp) -> Vec<Registration> {
-        let mut book = lock(&self.book);
-        book.expire(now);
-        book.all.values().cloned().collect()
+        self.shared.with(|book| {
+            book.expire(now);
+            book.all.values().cloned().collect()
+        })
     }
 
     /// A user's registrations on a device, whatever their numbers.
     pub(super) fn list(&self, now: Timestamp, user: &UserId, device: Uuid) -> Vec<Registration> {
-        let mut book = lock(&self.book);
-        let found = book.list(now, user, device);
-        self.tidy(&mut book);
-        found
+        self.shared.with(|book| {
+            let found = book.list(now, user, device);
+            self.shared.tidy(book);
+            found
+        })
     }
 
     pub(super) async fn refresh(
@@ -350,31 +212,52 @@ impl Registrations {
         id: Uuid,
         expires: Option<Timestamp>,
     ) -> Result<Registration, Refusal> {
-        let (before, after, written) = {
-            let mut book = lock(&self.book);
+        let (before, after, written) = self.shared.with(|book| {
             let (before, after) = book.refresh(now, user, id, expires)?;
-            let written = self.put(&mut book, &after);
-            (before, after, written)
-        };
+            let written = self.shared.put(book, &after);
+            Ok::<_, Refusal>((before, after, written))
+        })?;
         if let Err(error) = written.await {
-            lock(&self.book).take_back(&after, Some(before));
+            self.shared.with(|book| book.take_back(&after, Some(before)));
             return Err(error.into());
         }
         Ok(after)
     }
 
     pub(super) async fn remove(&self, now: Timestamp, user: &UserId, id: Uuid) -> Result<(), Refusal> {
-        let (removed, written) = {
-            let mut book = lock(&self.book);
+        let (removed, written) = self.shared.with(|book| {
             let removed = book.remove(now, user, id)?;
             book.gone.push(removed.id);
-            (removed, self.store.0.write(deletions(&mut book)))
-        };
+            Ok::<_, Refusal>((removed, self.shared.store.0.write(deletions(book))))
+        })?;
         if let Err(error) = written.await {
-            lock(&self.book).bring_back(removed);
+            self.shared.with(|book| book.bring_back(removed));
             return Err(error.into());
         }
+        (self.shared.ended)(&removed, End::Deleted);
         Ok(())
+    }
+}
+
+impl Shared {
+    /// Looks into the book, then tells what has ended meanwhile.
+    fn with<T>(&self, look: impl FnOnce(&mut Book) -> T) -> T {
+        let (done, moved) = {
+            let mut book = lock(&self.book);
+            let before = book.next_end();
+            let done = look(&mut book);
+            (done, before != book.next_end())
+        };
+        if moved {
+            self.changed.notify_one();
+        }
+        self.tell();
+        done
+    }
+
+    fn tell(&self) {
+        let untold = std::mem::take(&mut lock(&self.book).untold);
+        untold.iter().for_each(|(one, end)| (self.ended)(one, *end));
     }
 
     fn put(&self, book: &mut Book, one: &Registration) -> BoxFuture<'static, Result<(), StoreError>> {

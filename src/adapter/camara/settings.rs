@@ -1,10 +1,12 @@
 //! How CAMARA's APIs are served.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::registration::Limits;
 use crate::protocol::id::TgId;
 use crate::protocol::number::Number;
+use crate::service::fetch;
 
 /// How these APIs are served.
 #[derive(Clone, Debug)]
@@ -21,6 +23,19 @@ pub struct Settings {
     pub location: bool,
     /// The WebRTC port.
     pub webrtc: WebRtcSettings,
+    /// Event subscriptions and their webhooks.
+    pub sinks: SinkSettings,
+}
+
+/// How events are subscribed to, and where webhooks may be.
+#[derive(Clone, Debug)]
+pub struct SinkSettings {
+    /// Where requests may go besides public addresses, and whom they trust besides the system's roots.
+    pub fetch: fetch::Settings,
+    /// Subscriptions of one user: 100 at most, for that is the longest list.
+    pub per_user: usize,
+    /// The longest life of a subscription, and its life where none is asked for.
+    pub longest: Duration,
 }
 
 /// Where devices' media is taken.
@@ -45,7 +60,14 @@ impl Default for Settings {
             emergency: None,
             location: false,
             webrtc: WebRtcSettings::default(),
+            sinks: SinkSettings::default(),
         }
+    }
+}
+
+impl Default for SinkSettings {
+    fn default() -> Self {
+        Self { fetch: fetch::Settings::default(), per_user: 30, longest: Duration::from_secs(30 * 24 * 3600) }
     }
 }
 

@@ -403,3 +403,6 @@ fn again(
         Vec::new()
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use str0m::{Event, IceConnectionState, Input, Output};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bridge::{Arrived, Bridge, Departing};
-use super::port::{Datagram, Port};
+use super::port::{ADDRESSES, Datagram, Port};
 use super::rtc::Negotiation;
 use super::sdp::BadSdp;
 use crate::clock;
@@ -160,6 +160,13 @@ struct Owner {
     call: Option<CallId>,
     admitted: Vec<SocketAddr>,
     asked: Option<Instant>,
+    /// RTP came, and str0m has not handed it out yet.
+    expecting: bool,
+}
+
+/// RFC 5761 §4, RFC 7983 §7: RTP, and not RTCP.
+fn is_rtp(data: &[u8]) -> bool {
+    matches!(data, [128..=191, kind, ..] if !(192..=223).contains(kind))
 }
 
 impl Drop for Owner {
@@ -179,7 +186,19 @@ impl Owner {
         let (a, b) = uuid::Uuid::new_v4().as_u64_pair();
         let bridge = Bridge::new([a as u32, b as u32, (b >> 32) as u32]);
         let admitted = Vec::new();
-        Self { id, port, inbox, events, session, bridge, entrance: None, call: None, admitted, asked: None }
+        Self {
+            id,
+            port,
+            inbox,
+            events,
+            session,
+            bridge,
+            entrance: None,
+            call: None,
+            admitted,
+            asked: None,
+            expecting: false,
+        }
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -189,6 +208,10 @@ impl Owner {
         ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let due = self.drain();
+            if std::mem::take(&mut self.expecting) {
+                // A replay, a stranger's packet from a known address, or a key that is not ours.
+                self.refused();
+            }
             tokio::select! {
                 command = commands.recv() => {
                     let Some(command) = command else { return };
@@ -207,6 +230,7 @@ impl Owner {
                 let receive = Receive { proto: Protocol::Udp, source: from, destination: to, contents };
                 let input = Input::Receive(at, receive);
                 if self.session.rtc.accepts(&input) {
+                    self.expecting = is_rtp(&data);
                     self.input(input);
                 } else {
                     self.refused();
@@ -291,6 +315,9 @@ impl Owner {
                     let to = transmit.destination;
                     if !self.admitted.contains(&to) {
                         // As an ICE-lite agent we speak only to whom a valid check came from.
+                        if self.admitted.len() >= ADDRESSES {
+                            self.admitted.remove(0);
+                        }
                         self.admitted.push(to);
                         self.port.admit(self.id, to, &self.inbox);
                     }
@@ -346,6 +373,7 @@ impl Owner {
     }
 
     fn rtp(&mut self, packet: &RtpPacket) {
+        self.expecting = false;
         let ext = &packet.header.ext_vals;
         let voice = u8::from(ext.voice_activity.unwrap_or_default()) << 7;
         let level = ext.audio_level.map(|level| level.unsigned_abs() & 0x7f | voice);

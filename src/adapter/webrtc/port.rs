@@ -23,7 +23,7 @@ use crate::service::{read, write};
 const BURSTS: usize = 8;
 const BURST: usize = 64 * 1024;
 /// Addresses from which a session may be heard: those that its ICE agent answered, the newest.
-const ADDRESSES: usize = 8;
+pub(super) const ADDRESSES: usize = 8;
 /// What the kernel may hold for all sessions, as far as it lets us.
 const BUFFER: usize = 4 * 1024 * 1024;
 

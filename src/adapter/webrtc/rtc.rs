@@ -175,11 +175,6 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Whether an offer of ours waits for its answer.
-    pub(super) fn waits(&self) -> bool {
-        self.pending.is_some()
-    }
-
     /// What is agreed on now.
     pub(super) fn agreed(&self) -> Agreed {
         let mut agreed = Agreed::default();

@@ -44,16 +44,22 @@ pub(super) async fn create(
 
 /// The file has no conflict: who asks again, having lost the answer, gets the same registration, refreshed.
 async fn register(app: &Camara, caller: &Caller, device: Uuid) -> Result<Registration, Failure> {
-    // The one that is in the way may end before it is refreshed.
+    let (user, number) = (&caller.user, &caller.number);
+    let own = || {
+        let mut all = app.registrations.list(clock::now(), user, device).into_iter();
+        all.find(|one| one.number == *number)
+    };
+    // One that is there may end before it is refreshed, and one that is not may be made meanwhile.
     for _ in 0..2 {
-        let now = clock::now();
-        let mut own = app.registrations.list(now, &caller.user, device).into_iter();
-        let Some(own) = own.find(|one| one.number == caller.number) else {
-            return app.register(caller, device, None).await;
-        };
-        match app.registrations.refresh(now, &caller.user, own.id, None).await {
-            Err(Refusal::NotFound) => {}
-            refreshed => return Ok(refreshed?),
+        if let Some(own) = own() {
+            match app.registrations.refresh(clock::now(), user, own.id, None).await {
+                Err(Refusal::NotFound) => {}
+                refreshed => return Ok(refreshed?),
+            }
+        }
+        match app.register(caller, device, None).await {
+            Err(_) if own().is_some() => {}
+            made => return made,
         }
     }
     Err(Refusal::AlreadyExists.into())

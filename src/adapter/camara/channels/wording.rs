@@ -52,7 +52,6 @@ pub(crate) enum Word {
 #[derive(Clone)]
 pub(crate) struct Wording {
     types: Types,
-    #[expect(clippy::type_complexity, reason = "it is named here, and nowhere else")]
     words: Arc<dyn Fn(&Due) -> Word + Send + Sync>,
 }
 

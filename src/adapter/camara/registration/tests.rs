@@ -1,5 +1,6 @@
 //! Registrations in virtual time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -136,7 +137,68 @@ fn stored(store: &Arc<MemoryStore>) -> Vec<Registration> {
 }
 
 async fn loaded(store: &Arc<MemoryStore>, now: Timestamp) -> Registrations {
-    Registrations::load(StoreHandle(store.clone()), Limits::default(), now).await.unwrap()
+    Registrations::load(StoreHandle(store.clone()), Limits::default(), now, Box::new(|_, _| {}))
+        .await
+        .unwrap()
+}
+
+type Told = Arc<Mutex<Vec<(Uuid, End)>>>;
+
+/// As `loaded`, and what is told.
+async fn told(store: &Arc<MemoryStore>, limits: Limits, now: Timestamp) -> (Registrations, Told) {
+    let told = Told::default();
+    let sink = told.clone();
+    let ended: Ended = Box::new(move |one, end| lock(&sink).push((one.id, end)));
+    (Registrations::load(StoreHandle(store.clone()), limits, now, ended).await.unwrap(), told)
+}
+
+#[tokio::test]
+async fn each_end_is_told_once_whoever_notices_it() {
+    let store = Arc::new(MemoryStore::new());
+    let (all, ends) = told(&store, Limits::default(), NOW).await;
+    let end = NOW + 60 * SECOND;
+    let first = all.create(NOW, wanted("alice", 1, 1, Some(end))).await.unwrap();
+    let second = all.create(NOW, wanted("alice", 2, 1, None)).await.unwrap();
+    let third = all.create(NOW, wanted("alice", 3, 1, None)).await.unwrap();
+    all.refresh(NOW, &user("alice"), third.id, None).await.unwrap();
+    assert_eq!(*lock(&ends), []);
+    all.list(end, &user("bob"), id(9));
+    all.list(end, &user("bob"), id(9));
+    assert_eq!(*lock(&ends), [(first.id, End::Expired)]);
+    store.set_failing(true);
+    all.remove(end, &user("alice"), second.id).await.unwrap_err();
+    assert_eq!(lock(&ends).len(), 1, "a refused deletion ends nothing");
+    store.set_failing(false);
+    all.remove(end, &user("alice"), second.id).await.unwrap();
+    assert_eq!(lock(&ends)[1..], [(second.id, End::Deleted)]);
+    // What ended while no server ran is told by the next one.
+    drop(all);
+    let later = NOW + 4000 * SECOND;
+    let (all, ends) = told(&store, Limits::default(), later).await;
+    all.list(later, &user("bob"), id(9));
+    assert_eq!(*lock(&ends), [(third.id, End::Expired)]);
+}
+
+#[tokio::test]
+async fn the_watcher_ends_a_registration_that_nobody_asks_for() {
+    let store = Arc::new(MemoryStore::new());
+    let limits = Limits { shortest: Duration::ZERO, ..Limits::default() };
+    let (all, ends) = told(&store, limits, crate::clock::now()).await;
+    let watcher = all.watch();
+    let now = crate::clock::now();
+    let long = all.create(now, wanted("alice", 1, 1, None)).await.unwrap();
+    let short = Some(now + Duration::from_millis(50));
+    let short = all.create(now, wanted("alice", 2, 1, short)).await.unwrap();
+    let wait = async {
+        while lock(&ends).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+    assert!(crate::clock::now() >= short.expires, "never early");
+    assert_eq!(*lock(&ends), [(short.id, End::Expired)]);
+    assert_eq!(stored(&store), [long]);
+    drop(watcher);
 }
 
 #[tokio::test]

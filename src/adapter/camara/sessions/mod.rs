@@ -6,9 +6,13 @@
 //! | one session's task | `owner` |
 //! | which status may be asked for when | `rules` |
 //! | registrations that ring | `devices` |
+//! | what outlives the process | `record` |
+//! | what descriptions mean for the call | `media` |
 
 mod devices;
+mod media;
 mod owner;
+mod record;
 mod rules;
 
 use std::collections::{HashMap, VecDeque};
@@ -204,8 +208,12 @@ impl Sessions {
             destination: to.to_string(),
             passport: String::new(),
         };
-        let vouched =
-            Vouched { from, withheld: wanted.anonymous, location: location.map(|location| location.0) };
+        let vouched = Vouched {
+            from,
+            withheld: wanted.anonymous,
+            location: location.map(|location| location.0),
+            advertisement: media::transcoded(&described.native),
+        };
         let placing = {
             let (service, principal) = (self.shared.service.clone(), caller.principal().clone());
             let tg = handler.tg.clone();
@@ -224,6 +232,7 @@ impl Sessions {
         view.answer = Some(described.sdp);
         let mut owner = Owner::originator(&self.shared, view, handler, leg, media, media_events);
         owner.negotiated(described.native).await;
+        self.shared.remember(&owner.record()).await;
         self.shared.start(owner, calls.id, leg);
         Ok(first)
     }
@@ -300,7 +309,7 @@ impl Shared {
         let failed = |error: BadSdp| Problem::new(RiptCode::Internal, error.to_string());
         let offer = match self.offerless {
             true => None,
-            false => Some(media.offer(owner::has_video(&call.server_directives)).await.map_err(failed)?),
+            false => Some(media.offer(media::has_video(&call.server_directives)).await.map_err(failed)?),
         };
         let address = |number: &Number| match number {
             Number::E164(digits) => format!("tel:{digits}"),
@@ -323,8 +332,8 @@ impl Shared {
             correlator: None,
         };
         let theirs = call.location.filter(|_| self.location).map(Location);
-        let mut owner = Owner::receiver(&self, view, handler, leg, media, media_events, theirs);
-        owner.invite();
+        let owner = Owner::receiver(&self, view, handler, leg, media, media_events, theirs);
+        self.remember(&owner.record()).await;
         self.start(owner, calls.id, leg);
         Ok(())
     }
@@ -338,7 +347,9 @@ impl Shared {
         drop(book);
         let shared = self.clone();
         tokio::spawn(async move {
-            owner.run(asked).await;
+            if owner.run(asked).await {
+                shared.forget(id);
+            }
             shared.ended(call, id);
         });
     }
@@ -363,11 +374,13 @@ impl Shared {
 
     /// A call that comes to nothing is a session all the same.
     fn ended_at_once(&self, view: SessionView, status: Status, reason: &str) {
-        let session = view.id;
-        let view = owner::ended_at_once(&self.notices, view, status, reason);
+        let view = Arc::new(SessionView { status, ..view });
         let (asks, _) = mpsc::channel(1);
-        lock(&self.book).all.insert(session, Handle { leg: None, asks, view });
-        self.ended(CallId::from_u128(0), session);
+        let handle = Handle { leg: None, asks, view: watch::channel(view.clone()).1 };
+        // Who is told may ask at once.
+        lock(&self.book).all.insert(view.id, handle);
+        self.ended(CallId::from_u128(0), view.id);
+        owner::ended_at_once(&self.notices, view, reason);
     }
 
     /// The other sessions of a call on this server.

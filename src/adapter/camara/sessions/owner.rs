@@ -3,22 +3,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use super::record::Record;
 use super::rules::{Act, Role, Stage, act, refusal};
 use super::{Change, Shared, bad_sdp};
 use crate::adapter::camara::error::{Code, Failure};
 use crate::adapter::camara::location::Location;
 use crate::adapter::camara::notice::{Notice, Notices, SessionNotice, SessionView};
 use crate::adapter::mapping::{self, Status};
-use crate::adapter::webrtc::{Leg, LegEvent, WebRtc};
+use crate::adapter::webrtc::{Leg, LegEvent};
 use crate::call::{ByWay, Device, Input};
 use crate::clock;
 use crate::protocol::advertisement::Advertisement;
-use crate::protocol::codec::MediaKind;
-use crate::protocol::directive::Directives;
 use crate::protocol::event::{Body, ClientBody, Event, Party, State};
 use crate::protocol::id::LegId;
 use crate::protocol::problem::{Code as RiptCode, Problem};
@@ -41,56 +39,43 @@ pub(super) enum Ask {
 
 /// The owner.
 pub(super) struct Owner {
-    shared: Arc<Shared>,
-    view: SessionView,
+    pub(super) shared: Arc<Shared>,
+    pub(super) view: SessionView,
     published: watch::Sender<Arc<SessionView>>,
     sequence: u32,
     role: Role,
     stage: Stage,
-    leg: LegId,
-    handler: Handler,
+    pub(super) leg: LegId,
+    pub(super) handler: Handler,
     /// As the call knows us now.
-    device: Device,
-    media: Leg,
+    pub(super) device: Device,
+    pub(super) media: Leg,
     media_events: mpsc::Receiver<LegEvent>,
     /// Descriptions have been exchanged.
-    agreed: bool,
-    native: Advertisement,
-    attached: bool,
+    pub(super) agreed: bool,
+    pub(super) native: Advertisement,
+    pub(super) attached: bool,
+    /// It was taken up after a restart.
+    restored: bool,
+    /// The call's owner is gone, though the call isn't over.
+    stopped: bool,
     /// When the call ends, if the browser stays away.
     lost: Option<Instant>,
     /// Where the other party is, where it may be told.
     theirs: Option<Location>,
 }
 
-/// Whether directives have a stream of video.
-pub(super) fn has_video(directives: &Value) -> bool {
-    read(directives).streams().iter().any(|stream| stream.kind() == Some(MediaKind::Video))
-}
-
-fn read(directives: &Value) -> Directives {
-    Directives::from_value(directives).map(|(directives, _)| directives).unwrap_or_default()
-}
-
 /// Tells of a call that came to nothing.
-pub(super) fn ended_at_once(
-    notices: &Notices,
-    mut view: SessionView,
-    status: Status,
-    reason: &str,
-) -> watch::Receiver<Arc<SessionView>> {
-    view.status = status;
-    let session = Arc::new(view);
+pub(super) fn ended_at_once(notices: &Notices, session: Arc<SessionView>, reason: &str) {
     let notice = SessionNotice {
-        session: session.clone(),
         reason: reason.to_owned(),
         sequence: 1,
-        sip: status.sip(),
+        sip: session.status.sip(),
         offer_required: false,
         location: None,
+        session: session.clone(),
     };
     notices.tell(&session.user, session.device, Notice::Status(notice));
-    watch::channel(session).1
 }
 
 impl Owner {
@@ -119,6 +104,25 @@ impl Owner {
         Self::new(shared, view, Role::Receiver, handler, leg, (media, media_events), theirs)
     }
 
+    /// Of a device whose media was lost with the last process.
+    pub(super) fn restored(
+        shared: &Arc<Shared>,
+        record: Record,
+        state: State,
+        media: Leg,
+        media_events: mpsc::Receiver<LegEvent>,
+    ) -> Self {
+        let Record { view, role, leg, handler, sequence } = record;
+        let mut owner = Self::new(shared, view, role, handler, leg, (media, media_events), None);
+        owner.sequence = sequence;
+        owner.restored = true;
+        if state == State::Answered {
+            owner.stage = Stage::Talking;
+            owner.view.status = Status::Connected;
+        }
+        owner
+    }
+
     fn new(
         shared: &Arc<Shared>,
         view: SessionView,
@@ -143,6 +147,8 @@ impl Owner {
             agreed: false,
             native: Advertisement::default(),
             attached: false,
+            restored: false,
+            stopped: false,
             lost: None,
             theirs,
         }
@@ -152,15 +158,32 @@ impl Owner {
         self.view.id
     }
 
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(super) fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
     pub(super) fn watch(&self) -> watch::Receiver<Arc<SessionView>> {
         self.published.subscribe()
     }
 
     /// Tells the device that somebody calls.
-    pub(super) fn invite(&mut self) {
+    fn invite(&mut self) {
         let mut notice = self.notice("somebody calls");
         notice.offer_required = self.view.offer.is_none();
         self.shared.notices.tell(&self.view.user, self.view.device, Notice::Invitation(notice));
+    }
+
+    /// Media is to begin anew, and only the device can do that: its peer connection knows the last process only.
+    fn ask_for_an_offer(&mut self) {
+        self.fear();
+        let why = "media was lost with the server's last process; PUT the offer of a new RTCPeerConnection";
+        let mut notice = self.notice(why);
+        notice.offer_required = true;
+        self.shared.notices.tell(&self.view.user, self.view.device, Notice::Status(notice));
     }
 
     fn notice(&mut self, reason: &str) -> SessionNotice {
@@ -186,8 +209,19 @@ impl Owner {
         self.shared.notices.tell(&self.view.user, self.view.device, Notice::Status(notice));
     }
 
-    pub(super) async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
+    /// True: it is over. False: the server stops, and takes it up again when it starts.
+    pub(super) async fn run(mut self, asks: mpsc::Receiver<Ask>) -> bool {
+        self.live(asks).await;
+        !self.stopped
+    }
+
+    async fn live(&mut self, mut asks: mpsc::Receiver<Ask>) {
         let mut newest = None;
+        if self.restored {
+            self.ask_for_an_offer();
+        } else if self.role == Role::Receiver {
+            self.invite();
+        }
         let Some(mut near) = self.open(None).await else { return self.is_over().await };
         while self.stage != Stage::Over {
             let lost = self.lost;
@@ -219,7 +253,7 @@ impl Owner {
         }
     }
 
-    fn calls(&self) -> Result<CallHandle, Problem> {
+    pub(super) fn calls(&self) -> Result<CallHandle, Problem> {
         self.shared.service.leg(&self.handler.user, &self.handler.tg, self.leg)
     }
 
@@ -239,12 +273,17 @@ impl Owner {
             return;
         }
         let view = match self.calls() {
-            Ok(calls) => calls.view(self.leg, None).await.ok(),
-            Err(_) => None,
+            Ok(calls) => calls.view(self.leg, None).await,
+            Err(problem) => Err(problem),
         };
-        let reason = view.as_ref().and_then(|view| view.reason.clone());
-        let reason = reason.unwrap_or_else(|| "lost".to_owned());
-        let status = mapping::ended(view.and_then(|view| view.outcome), &reason);
+        // A call that has ended can be read for an hour: what can't be read stopped with the server, and goes on with it.
+        let Ok(view) = view else {
+            self.stage = Stage::Over;
+            self.stopped = true;
+            return;
+        };
+        let reason = view.reason.unwrap_or_else(|| "lost".to_owned());
+        let status = mapping::ended(view.outcome, &reason);
         self.tell(status, &reason);
     }
 
@@ -304,7 +343,7 @@ impl Owner {
     }
 
     /// From now on the browser has as long as any device without a byway (wire §4).
-    fn fear(&mut self) {
+    pub(super) fn fear(&mut self) {
         let patience = self.shared.service.settings.timing.signalling;
         self.lost.get_or_insert(clock::instant() + patience);
     }
@@ -422,87 +461,6 @@ impl Owner {
         self.tell(Status::Connected, "the call is answered");
         Ok(())
     }
-
-    /// Descriptions have been exchanged: the call learns what this device can do, and media has its way.
-    pub(super) async fn negotiated(&mut self, native: Advertisement) {
-        let video = |ad: &Advertisement| ad.sources().any(|entry| entry.kind() == Some(MediaKind::Video));
-        let adds_video = self.agreed && video(&native) && !video(&self.native);
-        let first = !std::mem::replace(&mut self.agreed, true);
-        self.native = native;
-        if first {
-            // A browser that never comes is as good as lost.
-            self.fear();
-        }
-        self.attach().await;
-        self.adapt().await;
-        if adds_video {
-            self.to_others(|_| Some(Ask::Video)).await;
-        }
-    }
-
-    async fn to_others(&self, ask: impl Fn(&Self) -> Option<Ask>) {
-        let Ok(calls) = self.calls() else { return };
-        for other in self.shared.others(calls.id, self.view.id) {
-            if let Some(ask) = ask(self) {
-                // Two sessions never wait for each other.
-                let _ = other.try_send(ask);
-            }
-        }
-    }
-
-    async fn attach(&mut self) {
-        let Ok(calls) = self.calls() else { return };
-        // A leg that answers has its port, if it is not over.
-        if self.attached || calls.view(self.leg, None).await.is_err() {
-            return;
-        }
-        let ports = &self.shared.service.ports;
-        if let Some(port) = ports.get(self.leg) {
-            let entrance = ports.open(&port, self.handler.key, self.media.path());
-            self.media.attach(entrance, calls.id).await;
-            self.attached = true;
-        }
-    }
-
-    /// Without transcoding where the other side shares a codec with the browser; with it where not.
-    async fn adapt(&mut self) {
-        let audio: Vec<&str> = names(&self.native, MediaKind::Audio);
-        let video: Vec<&str> = names(&self.native, MediaKind::Video);
-        let all = WebRtc::advertisement();
-        let mut more = audio.clone();
-        // Digits don't need to be understood by the browser: it takes them or hears none.
-        more.extend(
-            names(&all, MediaKind::Audio)
-                .into_iter()
-                .filter(|name| !audio.contains(name) && *name != "telephone-event"),
-        );
-        let spoken = self.native.clone();
-        let transcoded = WebRtc::advertised(&more, &video);
-        for advertisement in [spoken, transcoded] {
-            self.device.advertisement = advertisement;
-            let Ok(calls) = self.calls() else { return };
-            let changed = Input::Changed { device: self.device.clone() };
-            if let Err(problem) = calls.input(changed).await {
-                tracing::debug!(code = problem.code.as_str(), "a change of a session came too late");
-            }
-            let Ok(view) = calls.view(self.leg, Some(self.handler.key)).await else { return };
-            let flows = |directives: &Value| read(directives).audio().is_some();
-            let held = view.state == State::Answered && read(&view.client_directives).is_empty() && view.held;
-            if audio.is_empty() || held || flows(&view.client_directives) && flows(&view.server_directives) {
-                return self.direct(&view.client_directives, &view.server_directives).await;
-            }
-        }
-    }
-
-    async fn direct(&mut self, client: &Value, server: &Value) {
-        self.media.direct(read(client), read(server)).await;
-    }
-}
-
-fn names(advertisement: &Advertisement, kind: MediaKind) -> Vec<&'static str> {
-    let entries = advertisement.sources().filter(|entry| entry.kind() == Some(kind));
-    let codecs = entries.flat_map(|entry| &entry.codecs);
-    codecs.filter_map(|codec| codec.name().codec().map(|codec| codec.name)).collect()
 }
 
 /// What the call would not have is a status that doesn't fit now.

@@ -1,10 +1,12 @@
 //! Which status a party may ask for, and what that means for the call. Pure.
 
+use serde::{Deserialize, Serialize};
+
 use crate::adapter::mapping::{self, Status};
 use crate::protocol::event::{ClientBody, Outcome, Scope};
 
 /// Which end of the call a session is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Role {
     Originator,
     Receiver,
