@@ -9,11 +9,8 @@
 //! | `ript login`, `ript logout` | `login` |
 //! | `ript trunk` | `trunk` |
 //! | `ript demo` | `demo` |
-<<<<<<< HEAD
 //! | `ript openapi` | here: [`crate::openapi`] makes it |
-=======
 //! | `ript compare` | `compare` |
->>>>>>> web
 
 pub mod call;
 pub mod certs;
@@ -80,13 +77,10 @@ enum Command {
     Call(call::Args),
     /// Run a server, a callee and a caller on this machine, and check that each hears the other
     Demo(demo::Args),
-<<<<<<< HEAD
     /// Print the OpenAPI document of all that a server serves
     Openapi,
-=======
     /// Tell whether a recording holds a speech
     Compare(compare::Args),
->>>>>>> web
 }
 
 impl Cli {
@@ -110,14 +104,11 @@ impl Cli {
             Command::Listen(args) => args.run().await,
             Command::Call(args) => args.run().await,
             Command::Demo(args) => args.run().await,
-<<<<<<< HEAD
             Command::Openapi => {
                 writeln!(std::io::stdout(), "{:#}", crate::openapi::document())?;
                 Ok(ExitCode::SUCCESS)
             }
-=======
             Command::Compare(args) => args.run().await,
->>>>>>> web
         }
     }
 }

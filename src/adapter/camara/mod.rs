@@ -54,14 +54,9 @@ pub(crate) use address::PATTERN as ADDRESS_PATTERN;
 use auth::Caller;
 pub(crate) use error::codes;
 use error::{Code, Failure};
-<<<<<<< HEAD
 use notice::{Notice, Notices, RegistrationEnd};
 use registration::{End, Registration, Registrations, Wanted};
-=======
-use notice::Notices;
-use registration::{Registration, Registrations, Wanted};
 pub use scopes::SCOPES;
->>>>>>> web
 use sessions::Sessions;
 pub use settings::{Settings, SinkSettings, WebRtcSettings};
 
