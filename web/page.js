@@ -15,7 +15,7 @@ const $ = (id) => document.getElementById(id);
 let api = null;
 let registration = null;
 let channel = null;
-let channelState = 'is connecting';
+let channelState = 'is connecting.';
 let call = null;
 let refreshing = null;
 let retry = 1_000;
@@ -81,11 +81,11 @@ async function register(token) {
 
 function listen() {
   channel?.close();
-  channelState = 'is connecting';
+  channelState = 'is connecting.';
   channel = new Channel(deviceId(), api.token, {
     event: heard,
     open() {
-      channelState = 'hears calls';
+      channelState = 'hears calls.';
       show();
       call?.catchUp();
     },
@@ -180,12 +180,12 @@ function heard(type, data) {
   if (type === 'session-invitation') {
     if (data.mediaSessionId === call?.id) return;
     if (call) {
-      log(`${data.originatorAddress} called meanwhile.`);
+      log(`${shown(data.originatorAddress)} called meanwhile.`);
       api.setStatus(data.mediaSessionId, 'Busy').catch(() => {});
       return;
     }
     call = Call.invited(api, data, hooks);
-    log(`${call.peer} calls.`);
+    log(`${shown(call.peer)} calls.`);
     call.ring().catch(() => call?.catchUp());
     remember();
     show();
@@ -210,25 +210,27 @@ function address(text) {
 
 // What is seen.
 
+const shown = (peer) => peer.replace(/^(tel|sip):/, '');
+
 function show() {
   const number = registration?.regInfo.phoneNumber;
   const until = registration && new Date(registration.expiresAt).toLocaleTimeString();
-  $('line').textContent = registration ? `${number}: registered until ${until}; this window ${channelState}.` : 'Not registered';
+  $('line').textContent = registration ? `${number}: registered until ${until}; this window ${channelState}` : 'Not registered';
   $('login').hidden = Boolean(registration);
   $('logout').hidden = !registration;
   $('dial').hidden = !registration || Boolean(call);
   const rings = Boolean(call?.ringsHere);
   $('invitation').hidden = !rings;
   $('call').hidden = !call || rings;
-  document.title = rings ? `${call.peer} calls` : 'ript: a phone in a page';
+  document.title = rings ? `${shown(call.peer)} calls` : 'ript: a phone in a page';
   if (!call) {
     $('remote-audio').srcObject = $('remote-video').srcObject = $('local-video').srcObject = null;
     $('listen').hidden = true;
     $('media').textContent = '';
     return;
   }
-  $('caller').textContent = `${call.peer} calls`;
-  $('peer').textContent = call.peer;
+  $('caller').textContent = `${shown(call.peer)} calls`;
+  $('peer').textContent = shown(call.peer);
   const held = call.held ? 'You hold this call. ' : '';
   const text = `${held}${call.status}${call.reason ? `: ${call.reason}` : ''}${call.recovering ? '. Connecting anew' : ''}`;
   if ($('status').textContent !== text) $('status').textContent = text;

@@ -1,5 +1,5 @@
 // The scenarios. Each prints one line.
-import { browser, Client, Failed, holds, Phone, printedLinks, recording, until } from './lib.mjs';
+import { browser, Client, crash, Failed, holds, Phone, printedLinks, recording, until } from './lib.mjs';
 
 const ALICE = '+14085550001';
 const BOB = '+14085550002';
@@ -169,6 +169,24 @@ const scenarios = {
     const address = await alice.page.evaluate(() => location.href);
     if (address.includes('#') || address.includes('token')) throw new Failed(`the token stays in the address: ${address}`);
     return 'what ript serve --dev prints registers its user, and the token leaves the address';
+  },
+
+  async 'crash'() {
+    const [alice, bob] = await pages();
+    await crash();
+    for (const one of [alice, bob]) {
+      await one.says('#log', 'made anew');
+      await one.says('#line', 'hears calls');
+    }
+    await Promise.all([alice.talks(50), bob.talks(50)]);
+    await Promise.all([alice.record(), bob.record()]);
+    await Promise.all([alice.talks(ENOUGH), bob.talks(ENOUGH)]);
+    await alice.keep('k-alice.wav');
+    await bob.keep('k-bob.wav');
+    const heard = [await holds('callee', 'k-alice.wav'), await holds('caller', 'k-bob.wav')];
+    await alice.press('Hang up');
+    await bob.over('Terminated');
+    return `kill -9 of the server in a call, and a restart: the call goes on (then correlation ${heard.join(' and ')})`;
   },
 
   async 'errors'() {

@@ -1,6 +1,6 @@
 // What the scenarios stand on: tokens, browsers with their pages, RIPT clients as processes, recordings.
 import { execFile, spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { openSync, readFileSync, writeFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 
 const { RIPT, WORK, ISSUER, SERVER, SPEECH } = process.env;
@@ -265,6 +265,22 @@ export function holds(voice, file) {
       if (error) fail(new Failed(`${file}: ${said || errors}`));
       else done(/correlation ([0-9.]+)/.exec(said)[1]);
     });
+  });
+}
+
+// The server.
+
+let again;
+
+/** Kills the server, and starts it again. */
+export async function crash() {
+  process.kill(Number(process.env.SERVER_PID), 'SIGKILL');
+  const log = openSync(`${WORK}/server-again.log`, 'a');
+  again = spawn(RIPT, ['serve', '--dev', '--config', `${WORK}/ript.toml`], { stdio: ['ignore', 'ignore', log] });
+  process.on('exit', () => again.kill('SIGKILL'));
+  await until('the server listens again', () => {
+    if (again.exitCode !== null) throw new Failed(readFileSync(`${WORK}/server-again.log`, 'utf8'));
+    return readFileSync(`${WORK}/server-again.log`, 'utf8').includes('listening');
   });
 }
 

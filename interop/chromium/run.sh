@@ -74,8 +74,9 @@ ca = "$work/data/ca.pem"
 T
 : >"$work/server.log"
 "$RIPT" serve --dev --config "$work/ript.toml" >"$work/links" 2>"$work/server.log" &
-pids="$pids $!"
+server=$!
+pids="$pids $server"
 wait_for 'listening' "$work/server.log" "the server"
 
-RIPT="$RIPT" WORK="$work" ISSUER="$issuer" SERVER="https://127.0.0.1:$P" NODE_EXTRA_CA_CERTS="$work/data/ca.pem" \
+RIPT="$RIPT" WORK="$work" SERVER_PID="$server" ISSUER="$issuer" SERVER="https://127.0.0.1:$P" NODE_EXTRA_CA_CERTS="$work/data/ca.pem" \
     SPEECH="$speech" node "$home/check.mjs" "$@" || { tail -n 20 "$work/server.log" >&2; exit 1; }
