@@ -21,7 +21,6 @@ mod camara_calls_refused;
 mod camara_channels;
 mod camara_documented;
 mod camara_events;
-
 mod camara_events_refusals;
 mod camara_refusals;
 mod camara_registration;

@@ -71,6 +71,16 @@ pub fn document() -> Value {
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
+        "tags": [
+            { "name": "RIPT", "description": "Calls, devices, trunks; interop/PROTOCOL.md" },
+            { "name": "CAMARA", "description": "webrtc-registration, webrtc-call-handling and webrtc-events" },
+            {
+                "name": "CAMARA 2023",
+                "description": "The same devices, sessions and events in the words of 2023 (BYON). A token of either \
+                                generation does: with the current scope of the same act, or with `read` or `write`.",
+            },
+            { "name": "This document" },
+        ],
         "paths": paths,
         "components": {
             "schemas": merged([ript::schemas(), camara::schemas(), events::schemas(), byon::schemas()]),
