@@ -67,38 +67,66 @@ pub fn routes(call: &str, handler: &str) -> Vec<Route> {
     ]
 }
 
-/// CAMARA's operations: method, path and scope. Their answers are in their own words, and bodies come
-/// after tokens.
-pub const CAMARA: &[(&str, &str, &str)] = &[
-    ("GET", "/webrtc-registration/{v}/sessions", "webrtc-registration:sessions:read"),
-    ("POST", "/webrtc-registration/{v}/sessions", "webrtc-registration:sessions:create"),
-    ("GET", "/webrtc-registration/{v}/sessions/{id}", "webrtc-registration:sessions:read"),
-    ("PUT", "/webrtc-registration/{v}/sessions/{id}", "webrtc-registration:sessions:write"),
-    ("DELETE", "/webrtc-registration/{v}/sessions/{id}", "webrtc-registration:sessions:delete"),
-    ("POST", "/webrtc-call-handling/{v}/sessions", "webrtc-call-handling:sessions:create"),
-    ("GET", "/webrtc-call-handling/{v}/sessions/{id}", "webrtc-call-handling:sessions:read"),
-    ("DELETE", "/webrtc-call-handling/{v}/sessions/{id}", "webrtc-call-handling:sessions:delete"),
-    ("PUT", "/webrtc-call-handling/{v}/sessions/{id}/status", "webrtc-call-handling:sessions:write"),
-    (
-        "GET",
-        "/webrtc-events/{v}/channels/{id}",
-        "webrtc-events:org.camaraproject.webrtc-events.v0.session-invitation:create",
-    ),
-    // The generation of 2023, whose plain scopes are tested beside it.
-    ("POST", "/racm/v1/tel:+14085550001/session", "webrtc-registration:sessions:create"),
-    ("PUT", "/racm/v1/tel:+14085550001/session/{id}", "webrtc-registration:sessions:write"),
-    ("DELETE", "/racm/v1/tel:+14085550001/session/{id}", "webrtc-registration:sessions:delete"),
-    ("POST", "/vvoip/v1/tel:+14085550001/sessions", "webrtc-call-handling:sessions:create"),
-    ("GET", "/vvoip/v1/tel:+14085550001/sessions/{id}", "webrtc-call-handling:sessions:read"),
-    ("DELETE", "/vvoip/v1/tel:+14085550001/sessions/{id}", "webrtc-call-handling:sessions:delete"),
-    ("PUT", "/vvoip/v1/tel:+14085550001/sessions/{id}/status", "webrtc-call-handling:sessions:write"),
-    ("GET", "/notificationchannel/v1/{id}/channels", "webrtc-events:read"),
-    (
-        "POST",
-        "/notificationchannel/v1/{id}/channels",
-        "webrtc-events:org.camaraproject.webrtc-events.v0.session-invitation:create",
-    ),
+const STATUSES: &str = "webrtc-events:org.camaraproject.webrtc-events.v0.session-status:create";
+const INVITATIONS: &str = "webrtc-events:org.camaraproject.webrtc-events.v0.session-invitation:create";
+const ENDS: &str = "webrtc-events:org.camaraproject.webrtc-events.v0.registration-ends:create";
+
+/// An operation of CAMARA's: method, path, and the scopes of which one is enough; a refusal names the first. Their
+/// answers are in their own words, and bodies come after tokens.
+pub type Camara = (&'static str, &'static str, &'static [&'static str]);
+
+pub const CAMARA: &[Camara] = &[
+    ("GET", "/webrtc-registration/{v}/sessions", &["webrtc-registration:sessions:read"]),
+    ("POST", "/webrtc-registration/{v}/sessions", &["webrtc-registration:sessions:create"]),
+    ("GET", "/webrtc-registration/{v}/sessions/{id}", &["webrtc-registration:sessions:read"]),
+    ("PUT", "/webrtc-registration/{v}/sessions/{id}", &["webrtc-registration:sessions:write"]),
+    ("DELETE", "/webrtc-registration/{v}/sessions/{id}", &["webrtc-registration:sessions:delete"]),
+    ("POST", "/webrtc-call-handling/{v}/sessions", &["webrtc-call-handling:sessions:create"]),
+    ("GET", "/webrtc-call-handling/{v}/sessions/{id}", &["webrtc-call-handling:sessions:read"]),
+    ("DELETE", "/webrtc-call-handling/{v}/sessions/{id}", &["webrtc-call-handling:sessions:delete"]),
+    ("PUT", "/webrtc-call-handling/{v}/sessions/{id}/status", &["webrtc-call-handling:sessions:write"]),
+    ("GET", "/webrtc-events/{v}/subscriptions", &["webrtc-events:read"]),
+    ("POST", "/webrtc-events/{v}/subscriptions", &[STATUSES, INVITATIONS, ENDS]),
+    ("GET", "/webrtc-events/{v}/subscriptions/{id}", &["webrtc-events:read"]),
+    ("PUT", "/webrtc-events/{v}/subscriptions/{id}", &["webrtc-events:update"]),
+    ("DELETE", "/webrtc-events/{v}/subscriptions/{id}", &["webrtc-events:delete"]),
+    ("GET", "/webrtc-events/{v}/channels/{id}", &[INVITATIONS, STATUSES, ENDS]),
 ];
+
+/// The generation of 2023: the current scope of the same act, or the files' own.
+pub const CAMARA_2023: &[Camara] = &[
+    ("POST", "/racm/v1/tel:+14085550001/session", &["webrtc-registration:sessions:create", "write"]),
+    ("PUT", "/racm/v1/tel:+14085550001/session/{id}", &["webrtc-registration:sessions:write", "write"]),
+    ("DELETE", "/racm/v1/tel:+14085550001/session/{id}", &["webrtc-registration:sessions:delete", "write"]),
+    ("POST", "/vvoip/v1/tel:+14085550001/sessions", &["webrtc-call-handling:sessions:create", "write"]),
+    ("GET", "/vvoip/v1/tel:+14085550001/sessions/{id}", &["webrtc-call-handling:sessions:read", "read"]),
+    (
+        "DELETE",
+        "/vvoip/v1/tel:+14085550001/sessions/{id}",
+        &["webrtc-call-handling:sessions:delete", "write"],
+    ),
+    (
+        "PUT",
+        "/vvoip/v1/tel:+14085550001/sessions/{id}/status",
+        &["webrtc-call-handling:sessions:write", "write"],
+    ),
+    ("GET", "/notificationchannel/v1/{id}/channels", &["webrtc-events:read", "read"]),
+    ("POST", "/notificationchannel/v1/{id}/channels", &[INVITATIONS, STATUSES, ENDS, "write"]),
+];
+
+/// All of these, at the paths of each of their versions.
+pub fn camara() -> Vec<(&'static str, String, &'static [&'static str])> {
+    let versions = |path: &str| match path {
+        path if path.contains("webrtc-events") => &["v0.3", "v0.2", "vwip"][..],
+        path if path.contains("{v}") => &["v0.3", "vwip"],
+        _ => &[""],
+    };
+    let all = CAMARA.iter().chain(CAMARA_2023).flat_map(|(method, path, scopes)| {
+        let at = |version: &&str| path.replace("{v}", version).replace("{id}", camara::NOWHERE);
+        versions(path).iter().map(move |version| (*method, at(version), *scopes))
+    });
+    all.collect()
+}
 
 async fn ask(user: &User, route: &Route) -> Answer {
     let (method, path, body, _) = route;
@@ -271,26 +299,26 @@ async fn a_token_without_the_tg_reaches_nothing_below_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn camaras_operations_demand_a_token_and_each_its_scope() {
+async fn camaras_operations_demand_a_token_and_each_one_of_its_scopes() {
     let world = World::start().await;
     let alice = world.user("alice", "+14085550001").await;
-    let all: BTreeSet<&str> = CAMARA.iter().map(|(_, _, scope)| *scope).collect();
-    for version in ["v0.3", "vwip"] {
-        for (method, path, scope) in CAMARA {
-            let path = path.replace("{v}", version).replace("{id}", camara::NOWHERE);
-            let bare = alice.send(alice.bare(method, &path).body(Body::empty()).unwrap()).await;
-            assert_eq!(failure(&bare), refused(401, "UNAUTHENTICATED"), "{method} {path}");
-            assert!(bare.header("www-authenticate").starts_with("Bearer"), "{method} {path}");
-            let holding = |scopes: Vec<&str>| {
-                alice.with_token(token(&world.issuer, "alice", &["+14085550001"], &[], &scopes.join(" ")))
-            };
-            let others = holding(all.iter().copied().filter(|other| other != scope).collect());
-            let answer = camara::ask(&others, method, &path, "").await;
-            assert_eq!(failure(&answer), refused(403, "PERMISSION_DENIED"), "{method} {path}");
-            assert!(answer.header("www-authenticate").contains(scope), "{method} {path}");
-            // With it alone, what is refused is something else.
-            let answer = camara::ask(&holding(vec![scope]), method, &path, "").await;
-            assert!(![401, 403].contains(&answer.status.as_u16()), "{method} {path} {answer:?}");
+    let operations = camara();
+    let all: BTreeSet<&str> = operations.iter().flat_map(|(_, _, scopes)| scopes.iter().copied()).collect();
+    for (method, path, scopes) in &operations {
+        let bare = alice.send(alice.bare(method, path).body(Body::empty()).unwrap()).await;
+        assert_eq!(failure(&bare), refused(401, "UNAUTHENTICATED"), "{method} {path}");
+        assert!(bare.header("www-authenticate").starts_with("Bearer"), "{method} {path}");
+        let holding = |scopes: Vec<&str>| {
+            alice.with_token(token(&world.issuer, "alice", &["+14085550001"], &[], &scopes.join(" ")))
+        };
+        let others = holding(all.iter().copied().filter(|other| !scopes.contains(other)).collect());
+        let answer = camara::ask(&others, method, path, "").await;
+        assert_eq!(failure(&answer), refused(403, "PERMISSION_DENIED"), "{method} {path}");
+        assert!(answer.header("www-authenticate").contains(scopes[0]), "{method} {path}");
+        // With one alone, what is refused is something else.
+        for scope in *scopes {
+            let answer = camara::ask(&holding(vec![scope]), method, path, "").await;
+            assert!(![401, 403].contains(&answer.status.as_u16()), "{method} {path} {scope} {answer:?}");
         }
     }
 }

@@ -67,6 +67,9 @@ struct Certificate {
 
 /// Starts a server: store, keys, listeners, services. Port 0 gives a free port, the same for UDP and TCP.
 pub async fn start(mut config: Config) -> Result<Running, CliError> {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let data = config.data.clone();
     files::directory(&data)?;
     // First of all: who has the store has the directory.

@@ -158,6 +158,19 @@ impl Config {
         Self::load(&sources)
     }
 
+    /// What works less than its operator may think, in sentences.
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let mut all = Vec::new();
+        // Development mode brings a CA.
+        if !self.dev && self.service.enroller.is_none() {
+            all.push(
+                "without [certs] the server can't vouch for callers: sessions of CAMARA's webrtc-call-handling are \
+                 refused by 503, and devices can only be called",
+            );
+        }
+        all
+    }
+
     fn check(&self, sources: &Sources) -> Result<(), ConfigError> {
         if self.dev {
             let all = self.listen.iter().chain(&self.clear_listen).chain([&self.camara.webrtc.listen]);

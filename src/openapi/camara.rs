@@ -1,4 +1,4 @@
-//! CAMARA's APIs, as they are served here.
+//! CAMARA's registration and call handling, as they are served here.
 
 use serde_json::{Value, json};
 
@@ -17,11 +17,13 @@ pub(super) fn operations() -> Vec<Operation> {
         all
     };
     let all = VERSIONS.into_iter().flat_map(of);
-    all.map(|one| {
-        let usual: &[u16] = if one.method == "get" { &[500, 503, 508] } else { &[425, 500, 503, 508] };
-        one.takes(&["x-correlator"]).refuses(&[400]).refuses(usual)
-    })
-    .collect()
+    all.map(usual).collect()
+}
+
+/// With what any request of these APIs brings, and may meet.
+pub(super) fn usual(one: Operation) -> Operation {
+    let usual: &[u16] = if one.method == "get" { &[500, 503, 508] } else { &[425, 500, 503, 508] };
+    one.takes(&["x-correlator"]).refuses(&[400]).refuses(usual)
 }
 
 fn registration(base: &str, suffix: &str) -> Vec<Operation> {
@@ -32,7 +34,7 @@ fn registration(base: &str, suffix: &str) -> Vec<Operation> {
     vec![
         new("get", &all, "getRegistrationsByDeviceId", "The user's active registrations on a device")
             .scope("webrtc-registration:sessions:read")
-            .takes(&["deviceId"])
+            .takes(&["deviceIdQuery"])
             .answers(200, "The registrations", "RegSessionResponses"),
         new("post", &all, "createRegistration", "Registers a device for the token's number")
             .scope("webrtc-registration:sessions:create")
@@ -86,7 +88,7 @@ fn calls(base: &str, suffix: &str) -> Vec<Operation> {
     ]
 }
 
-fn text(most: u32) -> Value {
+pub(super) fn text(most: u32) -> Value {
     json!({ "type": "string", "maxLength": most })
 }
 
@@ -100,14 +102,18 @@ fn number(least: Option<i32>, most: Option<i32>) -> Value {
     schema
 }
 
-fn schema(name: &str) -> Value {
+pub(super) fn schema(name: &str) -> Value {
     super::operation::component("schemas", name)
+}
+
+/// A time as RFC 3339 writes it.
+pub(super) fn time() -> Value {
+    json!({ "type": "string", "format": "date-time", "maxLength": 64 })
 }
 
 /// The schemas of the files, as this server holds requests and answers to them.
 pub(super) fn schemas() -> Value {
     let statuses = |all: &mut dyn Iterator<Item = &Status>| json!({ "type": "string", "enum": all.map(|status| status.as_str()).collect::<Vec<_>>() });
-    let time = || json!({ "type": "string", "format": "date-time", "maxLength": 64 });
     let latitude = || number(Some(-90), Some(90));
     let longitude = || number(Some(-180), Some(180));
     let length = || number(Some(0), None);
@@ -227,9 +233,13 @@ pub(super) fn schemas() -> Value {
     })
 }
 
+pub(super) fn parameter(name: &str, place: &str, required: bool, what: &str, schema: Value) -> Value {
+    json!({ "name": name, "in": place, "required": required, "description": what, "schema": schema })
+}
+
 /// The parameters, by their names in paths and in operations.
 pub(super) fn parameters() -> Value {
-    let one = |name: &str, place: &str, required: bool, what: &str, schema: Value| json!({ "name": name, "in": place, "required": required, "description": what, "schema": schema });
+    let one = parameter;
     let correlator =
         json!({ "type": "string", "maxLength": 256, "pattern": "^[a-zA-Z0-9-_:;.\\/<>{}]{0,256}$" });
     let device = json!({ "type": "string", "format": "uuid" });
@@ -237,7 +247,7 @@ pub(super) fn parameters() -> Value {
         "registrationId": one("registrationId", "path", true, "A registration", text(256)),
         "mediaSessionId": one("mediaSessionId", "path", true, "A session", text(256)),
         "registrationIdHeader": one("registrationId", "header", true, "The device's registration", text(256)),
-        "deviceId": one("deviceId", "query", true, "The device's own name for itself", device),
+        "deviceIdQuery": one("deviceId", "query", true, "The device's own name for itself", device),
         "x-correlator": one("x-correlator", "header", false, "Comes back with the answer", correlator),
         "Prefer": one("Prefer", "header", false, "`return=minimal` asks for 204 (RFC 7240)", text(256)),
     })

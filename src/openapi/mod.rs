@@ -5,10 +5,14 @@
 //! | for | look in |
 //! |---|---|
 //! | RIPT's resources | `ript` |
-//! | CAMARA's APIs | `camara` |
+//! | CAMARA's registration and call handling | `camara` |
+//! | CAMARA's events: subscriptions and channels | `events` |
+//! | CAMARA's generation of 2023 | `byon` |
 //! | what an operation is made of | `operation` |
 
+mod byon;
 mod camara;
+mod events;
 mod operation;
 mod ript;
 #[cfg(test)]
@@ -39,6 +43,8 @@ pub fn document() -> Value {
     for (tag, words, operations) in [
         ("RIPT", "Problem", ript::operations()),
         ("CAMARA", "Error", camara::operations()),
+        ("CAMARA", "Error", events::operations()),
+        ("CAMARA 2023", "Error", byon::operations()),
         ("This document", "Problem", vec![own]),
     ] {
         for operation in operations {
@@ -50,7 +56,7 @@ pub fn document() -> Value {
     for (path, operation) in &mut paths {
         if path.ends_with("/media") {
             operation["x-connect"] = "`:protocol = webtransport`: the media session, on HTTP/3".into();
-        } else if path.ends_with("/push") {
+        } else if path.ends_with("/push") || path.contains("/channels/") {
             operation["x-connect"] = "`:protocol = websocket`: the same channel, on HTTP/2 and HTTP/3".into();
         }
     }
@@ -65,10 +71,22 @@ pub fn document() -> Value {
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
+        "tags": [
+            { "name": "RIPT", "description": "Calls, devices, trunks; interop/PROTOCOL.md" },
+            { "name": "CAMARA", "description": "webrtc-registration, webrtc-call-handling and webrtc-events" },
+            {
+                "name": "CAMARA 2023",
+                "description": "The same devices, sessions and events in the words of 2023 (BYON). A token of either \
+                                generation does: with the current scope of the same act, or with `read` or `write`.",
+            },
+            { "name": "This document" },
+        ],
         "paths": paths,
         "components": {
-            "schemas": merged([ript::schemas(), camara::schemas()]),
-            "parameters": merged([ript::parameters(), camara::parameters()]),
+            "schemas": merged([ript::schemas(), camara::schemas(), events::schemas(), byon::schemas()]),
+            "parameters": merged([
+                ript::parameters(), camara::parameters(), events::parameters(), byon::parameters(),
+            ]),
             "headers": headers(),
             "responses": merged([
                 refusals("Problem", "ProblemBody", "application/problem+json", &ript::codes()),
@@ -115,6 +133,7 @@ fn refusals(words: &str, body: &str, media: &str, codes: &[(u16, &'static str)])
                 response["headers"] = json!({ "WWW-Authenticate": component("headers", "WWW-Authenticate") })
             }
             405 => response["headers"] = json!({ "Allow": component("headers", "Allow") }),
+            426 => response["headers"] = json!({ "Upgrade": component("headers", "Upgrade") }),
             429 | 503 => response["headers"] = json!({ "Retry-After": component("headers", "Retry-After") }),
             _ => {}
         }
@@ -134,6 +153,8 @@ fn headers() -> Value {
         ),
         ("Allow", "The methods that there are"),
         ("Retry-After", "Seconds after which another try makes sense"),
+        ("Upgrade", "`websocket`; over HTTP/1.1 only"),
+        ("transactionId", "The request's"),
         ("Preference-Applied", "`return=minimal`"),
     ];
     let one = |(name, what): (&str, &str)| {

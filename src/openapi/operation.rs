@@ -3,14 +3,14 @@
 use serde_json::{Map, Value, json};
 
 /// Who may.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Security {
     /// Anybody.
     Open,
     /// Who has a token.
     Token,
-    /// Who has a token with this scope.
-    Scope(&'static str),
+    /// Who has a token with one of these scopes.
+    Scopes(Vec<&'static str>),
 }
 
 /// A method on a path.
@@ -27,6 +27,7 @@ pub(super) struct Operation {
     body: Option<(bool, Vec<(&'static str, &'static str)>)>,
     answers: Vec<(u16, Value)>,
     refusals: Vec<u16>,
+    callback: Option<Value>,
     deprecated: bool,
 }
 
@@ -64,6 +65,7 @@ impl Operation {
             body: None,
             answers: vec![],
             refusals: vec![],
+            callback: None,
             deprecated: false,
         }
     }
@@ -75,8 +77,13 @@ impl Operation {
     }
 
     /// Needs a token with a scope.
-    pub(super) fn scope(mut self, scope: &'static str) -> Self {
-        self.security = Security::Scope(scope);
+    pub(super) fn scope(self, scope: &'static str) -> Self {
+        self.scopes(&[scope])
+    }
+
+    /// Needs a token with one of some scopes; the first is the one that a refusal names.
+    pub(super) fn scopes(mut self, scopes: &[&'static str]) -> Self {
+        self.security = Security::Scopes(scopes.to_vec());
         self.refuses(&[401, 403])
     }
 
@@ -139,6 +146,12 @@ impl Operation {
         self
     }
 
+    /// Leads to requests by the server.
+    pub(super) fn calls_back(mut self, callbacks: Value) -> Self {
+        self.callback = Some(callbacks);
+        self
+    }
+
     /// Is another spelling of something.
     pub(super) fn deprecated(mut self) -> Self {
         self.deprecated = true;
@@ -171,19 +184,22 @@ impl Operation {
             responses.insert(status.to_string(), component("responses", &format!("{words}{status}")));
         }
         operation["responses"] = Value::Object(responses);
+        if let Some(callbacks) = &self.callback {
+            operation["callbacks"] = callbacks.clone();
+        }
         operation
     }
 
     fn security(&self) -> Value {
-        let bearer = match self.security {
+        let bearers = match &self.security {
             Security::Open => return json!([]),
-            Security::Token => json!({ "bearer": [] }),
-            Security::Scope(scope) => json!({ "bearer": [scope] }),
+            Security::Token => vec![json!({ "bearer": [] })],
+            Security::Scopes(scopes) => scopes.iter().map(|scope| json!({ "bearer": [scope] })).collect(),
         };
         let others = self
             .instead
             .iter()
             .map(|scheme| Value::Object(Map::from_iter([((*scheme).to_owned(), json!([]))])));
-        std::iter::once(bearer).chain(others).collect()
+        bearers.into_iter().chain(others).collect()
     }
 }

@@ -318,6 +318,11 @@ impl Service {
         Ok((passport, from, Caller { passport: text.to_owned(), verification, ..Caller::default() }))
     }
 
+    /// Whether it can give its word at all.
+    pub(crate) fn vouches(&self) -> bool {
+        self.settings.enroller.is_some()
+    }
+
     /// The server's own word for one of its users, whose token named the number (RFC 8588 §4: full attestation).
     pub(crate) fn vouch(&self, from: &Number, to: &Number) -> Result<Caller, Problem> {
         let nobody = |why: &str| Problem::new(Code::PassportForm, why);

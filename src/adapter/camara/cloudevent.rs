@@ -13,7 +13,9 @@ pub(super) const STATUS: &str = "org.camaraproject.webrtc-events.v0.session-stat
 /// A registration has ended.
 pub(super) const REGISTRATION_ENDS: &str = "org.camaraproject.webrtc-events.v0.registration-ends";
 /// A subscription has ended.
-pub(super) const SUBSCRIPTION_ENDED: &str = "org.camaraproject.webrtc-events.v0.subscription-ended";
+pub(crate) const SUBSCRIPTION_ENDED: &str = "org.camaraproject.webrtc-events.v0.subscription-ended";
+/// What may be subscribed to.
+pub(crate) const EVENT_TYPES: [&str; 3] = [STATUS, INVITATION, REGISTRATION_ENDS];
 
 /// webrtc-events.yaml: `maxLength` of names, and of what is said for people.
 const MAX_NAME: usize = 256;

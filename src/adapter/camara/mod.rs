@@ -52,6 +52,7 @@ use crate::service::Service;
 use crate::store::StoreError;
 pub(crate) use address::PATTERN as ADDRESS_PATTERN;
 use auth::Caller;
+pub(crate) use cloudevent::{EVENT_TYPES, SUBSCRIPTION_ENDED};
 pub(crate) use error::codes;
 use error::{Code, Failure};
 use notice::{Notice, Notices, RegistrationEnd};

@@ -119,6 +119,9 @@ fn check(config: &Config) -> Outcome {
     if let Some(tls) = &config.tls {
         TlsKeys::from_files(&tls.certificate, &tls.key)?;
     }
+    for warning in config.warnings() {
+        writeln!(std::io::stderr(), "warning: {warning}")?;
+    }
     let (tgs, issuers) = (config.service.tgs.len(), config.service.tokens.issuers.len());
     let addresses: Vec<_> =
         config.listen.iter().chain(&config.clear_listen).map(SocketAddr::to_string).collect();

@@ -4,7 +4,7 @@ mod delivery;
 mod queue;
 mod sinks;
 #[path = "../../../../tests/common/webhook.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the end-to-end tests use the rest of it")]
+#[allow(unreachable_pub, reason = "the end-to-end tests use it too")]
 mod webhook;
 
 use std::sync::Arc;

@@ -203,6 +203,11 @@ impl Sessions {
             self.shared.ended_at_once(view, Status::NotReachable, "no such address is known here");
             return Ok(first);
         };
+        if !self.shared.service.vouches() {
+            let why = "this server can't vouch for callers: its operator has to configure [certs], a CA that certifies \
+                       their numbers; nobody can call from these APIs until then";
+            return Err(Failure::new(Code::Unavailable, why));
+        }
         let request = CallRequest {
             handler: Some(handler_path(&handler.tg, handler.key)),
             destination: to.to_string(),
