@@ -301,8 +301,10 @@ press('video', () => call.addVideo());
 press('listen', () => $('remote-audio').play().then(() => silent(false)));
 press('logout', async () => {
   if (call) await call.hangUp();
-  await api.unregister(registration.registrationId);
+  const { registrationId } = registration;
+  // First of all: the end that is told next is no reason to register anew.
   askForToken();
+  await api.unregister(registrationId);
 });
 
 for (const key of KEYS) {
