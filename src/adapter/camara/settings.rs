@@ -67,7 +67,7 @@ impl Default for Settings {
 
 impl Default for SinkSettings {
     fn default() -> Self {
-        Self { fetch: fetch::Settings::default(), per_user: 30, longest: Duration::from_secs(30 * 24 * 3600) }
+        Self { fetch: fetch::Settings::default(), per_user: 30, longest: Duration::from_secs(7 * 24 * 3600) }
     }
 }
 
