@@ -238,7 +238,9 @@ async fn a_ript_client_calls_a_browser_that_holds_and_resumes() {
     let at_alice = folder.path().join("alice.wav");
     let options = AudioOptions { record: Some(at_alice.clone()), ..says(CALLER) };
     let audio = AudioCall::start(&placed, options).unwrap();
-    browser.hears(250).await;
+    // Longer than the speech, so that a whole rendition of it lies before the pause.
+    browser.hears(450).await;
+    let at_browser = browser.hears_of(CALLER);
     // Held by an offer that sends only, and taken up again by one that does both.
     let hold = browser.offer_as(false, Direction::SendOnly).await;
     let held = bob.put(&id, json!({"status": "Hold", "offer": {"sdp": hold}})).await;
@@ -254,6 +256,15 @@ async fn a_ript_client_calls_a_browser_that_holds_and_resumes() {
         }
     })
     .await;
+    // Twice is refused with all that comes with it; what is only described anew stays held.
+    let before = bob.session(&id).await;
+    let path = format!("{CALLS}/sessions/{id}/status");
+    let offer = Browser::new(&[AudioCodec::Opus], CALLEE).await.offer().await;
+    let again = json!({"status": "Hold", "offer": {"sdp": offer}}).to_string();
+    let answer = ask_as(&bob.user, &bob.registration, "PUT", &path, &again).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (400, &"INVALID_ARGUMENT".into()));
+    assert_eq!(bob.session(&id).await, before);
+    assert_eq!(bob.put(&id, json!({"status": "Connected"})).await["status"], "Hold");
     let resume = browser.offer_as(false, Direction::SendRecv).await;
     let going = bob.put(&id, json!({"status": "Resume", "offer": {"sdp": resume}})).await;
     browser.take_answer(&sdp(&going, "answer")).await;
@@ -261,10 +272,9 @@ async fn a_ript_client_calls_a_browser_that_holds_and_resumes() {
     soon("the end", placed.end()).await.unwrap();
     bob.until(&id, "Terminated").await;
     let (told, last) = bob.told("Terminated").await;
-    assert_eq!(told, ["Ringing", "Connected", "Hold", "Resume", "Terminated"]);
-    assert_eq!(last["sequenceNumber"], 6);
+    assert_eq!(told, ["Ringing", "Connected", "Hold", "Hold", "Resume", "Terminated"]);
+    assert_eq!(last["sequenceNumber"], 7);
     audio.finish().await.unwrap();
-    let at_browser = browser.hears_of(CALLER);
     let at_alice = correlate(&speech(CALLEE), &read_audio(&at_alice).unwrap(), 48_000);
     assert!(at_browser.holds_speech() && at_alice.holds_speech(), "{at_browser:?} {at_alice:?}");
 }

@@ -398,10 +398,15 @@ impl Owner {
             let why = "answer: Connected needs a description: the answer to the session's offer, or an offer";
             return Err(Failure::new(Code::InvalidArgument, why));
         }
+        self.fits(&act).await?;
         self.describe(offer, answer).await?;
         let shared = location.is_some();
         self.view.location = location.or(self.view.location.take());
         match act {
+            // What is held stays so, whatever else is changed.
+            Act::Nothing if self.stage == Stage::Talking && self.view.status == Status::Hold => {
+                self.tell(Status::Hold, "the session was changed");
+            }
             Act::Nothing if self.stage == Stage::Talking => {
                 self.tell(Status::Connected, "the session was changed")
             }
@@ -422,6 +427,21 @@ impl Owner {
             self.to_others(|owner| owner.view.location.clone().map(Ask::Location)).await;
         }
         Ok(())
+    }
+
+    /// What the call would refuse is refused before its description is in force.
+    async fn fits(&self, act: &Act) -> Result<(), Failure> {
+        let Act::Say(body @ (ClientBody::Hold | ClientBody::Resume)) = act else { return Ok(()) };
+        let held = match self.calls() {
+            Ok(calls) => calls.view(self.leg, None).await.map_err(refused)?.held,
+            Err(problem) => return Err(refused(problem)),
+        };
+        let why = match (body, held) {
+            (ClientBody::Hold, true) => "the device holds the call already; Resume goes on",
+            (ClientBody::Resume, false) => "the device does not hold the call",
+            _ => return Ok(()),
+        };
+        Err(Failure::new(Code::InvalidArgument, format!("status: {why}")))
     }
 
     async fn describe(&mut self, offer: Option<String>, answer: Option<String>) -> Result<(), Failure> {
