@@ -11,6 +11,7 @@ mod directory;
 pub mod dtmf;
 pub mod fetch;
 pub mod gateway;
+pub mod gateways;
 pub mod idempotency;
 mod introspection;
 pub mod keys;

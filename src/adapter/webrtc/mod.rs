@@ -29,6 +29,7 @@ pub use port::Drops;
 pub use sdp::BadSdp;
 
 use crate::protocol::advertisement::Advertisement;
+use crate::protocol::codec::MediaKind;
 use port::Port;
 use sdp::Role;
 
@@ -89,6 +90,27 @@ impl WebRtc {
     /// What any session can send and render: what browsers share, and what is transcoded for them.
     pub fn advertisement() -> Advertisement {
         Self::advertised(&["opus", "PCMU", "PCMA", "telephone-event"], &["VP8", "H264"])
+    }
+
+    /// What a device sends and renders with the server's help: all audio that is transcoded here.
+    pub fn transcoded(native: &Advertisement) -> Advertisement {
+        let (mut audio, video) =
+            (Self::names(native, MediaKind::Audio), Self::names(native, MediaKind::Video));
+        if !audio.is_empty() {
+            let all = Self::names(&Self::advertisement(), MediaKind::Audio);
+            // A browser that takes no digits hears none.
+            let more = all.into_iter().filter(|name| *name != "telephone-event");
+            let more: Vec<_> = more.filter(|name| !audio.contains(name)).collect();
+            audio.extend(more);
+        }
+        Self::advertised(&audio, &video)
+    }
+
+    /// The codecs of a kind that an advertisement names.
+    pub(super) fn names(advertisement: &Advertisement, kind: MediaKind) -> Vec<&'static str> {
+        let entries = advertisement.sources().filter(|entry| entry.kind() == Some(kind));
+        let codecs = entries.flat_map(|entry| &entry.codecs);
+        codecs.filter_map(|codec| codec.name().codec().map(|codec| codec.name)).collect()
     }
 
     /// These codecs, both ways, of names that the registry knows.
