@@ -48,6 +48,7 @@ mod media_session;
 mod media_streams;
 mod oauth;
 mod openapi;
+mod operator;
 mod origins;
 mod placing;
 mod push;

@@ -2,6 +2,7 @@
 //! Tokio, but no HTTP and no QUIC.
 
 pub mod actor;
+pub mod arrive;
 pub mod audit;
 mod away;
 mod bearer;
