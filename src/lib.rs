@@ -31,7 +31,7 @@
 //! | whose tokens are taken, and where their keys come from | [`identity::token`], [`service::keys`] |
 //! | who may speak for a number | [`identity::certificate`]; how one gets there: [`identity::enrol`] |
 //! | logging in | `client::login` |
-//! | how a call leaves for another server | [`service::gateway`], then [`trunk`] |
+//! | how a call leaves for another server | [`service::gateway`], then [`trunk`]; for another operator's CAMARA APIs [`adapter::operator`] |
 //! | CAMARA's APIs | [`adapter::camara`] |
 //! | all operations of all APIs, as a document | [`openapi`] |
 //! | how fast, and who did what | [`service::rate`], [`service::audit`] |
