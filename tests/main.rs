@@ -49,6 +49,7 @@ mod media_streams;
 mod oauth;
 mod openapi;
 mod operator;
+mod operator_account;
 mod origins;
 mod placing;
 mod push;
