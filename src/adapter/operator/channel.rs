@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use uuid::Uuid;
 
 use super::account::Account;
+use super::api::Registration;
 use super::http::{ApiError, MAX_BODY, PATIENCE};
 use super::{api, arriving, backoff};
 use crate::clock;
@@ -41,9 +42,8 @@ type Socket = WebSocketStream<TlsStream<TcpStream>>;
 pub(super) async fn listen(account: Arc<Account>) {
     let (mut newest, mut failures, mut heard_before) = (None, 0, false);
     loop {
-        if account.registered.subscribe().wait_for(Option::is_some).await.is_err() {
-            return;
-        }
+        let mut registered = account.registered.subscribe();
+        let Ok(registration) = registered.wait_for(Option::is_some).await.map(|now| *now) else { return };
         let begun = clock::instant();
         let wait = match open(&account, newest).await {
             Ok(socket) => {
@@ -52,7 +52,14 @@ pub(super) async fn listen(account: Arc<Account>) {
                     // Events may be older than what the operator keeps.
                     lock(&account.book).look();
                 }
-                let closed = hear(&account, socket, &mut newest).await;
+                let other = |now: &Option<Registration>| {
+                    now.is_some_and(|now| registration.is_none_or(|before| before.id != now.id))
+                };
+                let closed = tokio::select! {
+                    closed = hear(&account, socket, &mut newest) => closed,
+                    // Who forgot the registration may have forgotten the channel, and its events.
+                    _ = registered.wait_for(other) => None,
+                };
                 account.listening.send_replace(false);
                 failures =
                     if clock::instant().duration_since(begun) < GOOD { (failures + 1).min(32) } else { 0 };
