@@ -16,6 +16,9 @@ use crate::protocol::problem::Code;
 use crate::service::arrive::Arrival;
 use crate::service::lock;
 
+/// Invitations that are being answered at once.
+const MAX_ARRIVALS: usize = 128;
+
 /// Somebody calls; once for each session.
 pub(super) fn invited(account: &Arc<Account>, told: Told) {
     if told.status.ended() || !lock(&account.book).invite(told.session) {
@@ -24,6 +27,10 @@ pub(super) fn invited(account: &Arc<Account>, told: Told) {
     let own = account.clone();
     let mut arrivals = lock(&account.arrivals);
     while arrivals.try_join_next().is_some() {}
+    if arrivals.len() >= MAX_ARRIVALS {
+        // Its caller hears that nobody answers.
+        return tracing::debug!("an operator invites faster than its invitations can be answered");
+    }
     arrivals.spawn(async move {
         let session = told.session;
         if let Err(status) = arrive(&own, told).await {

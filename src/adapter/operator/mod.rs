@@ -6,7 +6,7 @@
 //! | an account: its calls and its state | `account` |
 //! | its token; its requests | `tokens`, `api` |
 //! | staying registered; hearing events | `registrar`, `channel`; which call they are for: `book` |
-//! | a call's events, passed on | `line`; its media: `media` |
+//! | a call's events, passed on | `bridge`, started by `line`; its media: `media` |
 //! | calls that come from there | `arriving` |
 
 mod account;
@@ -14,6 +14,7 @@ mod api;
 mod arriving;
 mod backoff;
 mod book;
+mod bridge;
 mod channel;
 mod device;
 mod http;
