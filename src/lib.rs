@@ -31,7 +31,7 @@
 //! | whose tokens are taken, and where their keys come from | [`identity::token`], [`service::keys`] |
 //! | who may speak for a number | [`identity::certificate`]; how one gets there: [`identity::enrol`] |
 //! | logging in | `client::login` |
-//! | how a call leaves for another server | [`service::gateway`], then [`trunk`] |
+//! | how a call leaves for another server | [`service::gateway`], then [`trunk`]; for another operator's CAMARA APIs [`adapter::operator`] |
 //! | CAMARA's APIs | [`adapter::camara`]; its statuses beside RIPT's events and SIP's codes: [`adapter::mapping`] |
 //! | a browser's media | [`adapter::webrtc`] |
 //! | all operations of all APIs, as a document | [`openapi`] |

@@ -50,6 +50,8 @@ mod media_streams;
 mod oauth;
 mod openapi;
 mod openapi_answers;
+mod operator;
+mod operator_account;
 mod origins;
 mod placing;
 mod push;

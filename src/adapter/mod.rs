@@ -2,4 +2,5 @@
 
 pub mod camara;
 pub mod mapping;
+pub mod operator;
 pub mod webrtc;

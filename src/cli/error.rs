@@ -66,6 +66,9 @@ pub enum CliError {
     /// CAMARA's APIs can't be served.
     #[error(transparent)]
     Camara(#[from] crate::adapter::camara::StartError),
+    /// An account at an operator can't be used.
+    #[error(transparent)]
+    Operator(#[from] crate::adapter::operator::StartError),
     /// A listener or certificate.
     #[error(transparent)]
     Transport(#[from] TransportError),

@@ -21,9 +21,12 @@ use tokio_util::sync::CancellationToken;
 use super::dev::{self, Development};
 use super::{CliError, dev_page, files};
 use crate::adapter::camara;
+use crate::adapter::operator::{self, Operators};
 use crate::config::{Config, TlsFiles};
 use crate::identity::certificate::pem;
 use crate::service::Service;
+use crate::service::gateway::Gateway;
+use crate::service::gateways::Gateways;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Store, StoreError, Table};
 use crate::transport::quic::QuicServerSettings;
@@ -105,7 +108,14 @@ pub async fn start(mut config: Config) -> Result<Running, CliError> {
         return Err(CliError::NoAddress);
     }
 
-    config.service.gateway = Some(Trunks::start(trunks(&config)?));
+    let settings = operator::Settings {
+        accounts: std::mem::take(&mut config.operators),
+        folder: config.data.join("operators"),
+    };
+    let operators = Operators::new(&settings)?;
+    // A number that a provider on a trunk takes goes there, with its caller's own PASSporT.
+    let trunks = Trunks::start(trunks(&config)?);
+    config.service.gateway = Some(Gateways::new(vec![trunks, Arc::clone(&operators) as Arc<dyn Gateway>]));
     let service = Service::start(config.service, Arc::clone(&store) as Arc<dyn Store>).await?;
     let camara = camara::router(Arc::clone(&service), config.camara).await?;
     let mut adapters = camara.merge(openapi::routes());
@@ -113,6 +123,7 @@ pub async fn start(mut config: Config) -> Result<Running, CliError> {
     if config.dev {
         adapters = adapters.merge(dev_page::router());
     }
+    operators.start(&service);
     let router = resource::router_with(Arc::clone(&service), config.resource, adapters);
     let limits = Arc::new(config.transport);
     let stop = CancellationToken::new();

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use super::error::{ConfigError, Place};
 use super::section::{Section, resolve};
 use super::tree::Table;
-use super::{Config, DEFAULT_DATA, TlsFiles, camara};
+use super::{Config, DEFAULT_DATA, TlsFiles, camara, operator};
 use crate::call::Timing;
 use crate::identity::certificate::Anchors;
 use crate::identity::enrol::Enroller;
@@ -71,6 +71,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     let audit_numbers = audit.flag("numbers")?.unwrap_or(false);
     audit.finish()?;
     let camara = top.section("camara")?;
+    let operators = top.sections("operator")?;
     let issuers = top.sections("issuer")?;
     let tgs = top.sections("tg")?;
     // Before anything is missed: what is misspelt is not missing.
@@ -93,6 +94,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     };
     let rest = camara::Rest { max_body: body, listen: &listen, dev, tgs: &ids };
     let camara = camara::settings(camara, &rest)?;
+    let operators = operators.into_iter().try_fold(Vec::new(), operator::account)?;
     let config = Config {
         listen_by_default,
         listen,
@@ -133,6 +135,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
             ..resource::Settings::default()
         },
         camara,
+        operators,
         transport: transport::Limits {
             // hyper takes no smaller buffer than 8192 bytes.
             max_header_bytes: limits
@@ -310,7 +313,7 @@ fn tg(mut known: Vec<TgSettings>, mut section: Section) -> Result<Vec<TgSettings
     Ok(known)
 }
 
-fn destinations(section: &mut Section, name: &str) -> Result<Option<Destinations>, ConfigError> {
+pub(super) fn destinations(section: &mut Section, name: &str) -> Result<Option<Destinations>, ConfigError> {
     let place = section.place_of(name);
     let expected = "numbers or patterns: \"*\", \"+1*\", \"!+1900*\"";
     let one = |text: &str, _: &Place| Destinations::new([text]).map(|_| text.to_owned());
@@ -335,14 +338,14 @@ fn anchors(path: &str, place: &Place) -> Result<Anchors, String> {
 }
 
 /// Reads the certificates of a file.
-fn certificates(path: &str, place: &Place) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(path: &str, place: &Place) -> Result<Vec<CertificateDer<'static>>, String> {
     let found = CertificateDer::pem_file_iter(resolve(place, path)).and_then(Iterator::collect);
     let found: Vec<_> = found.map_err(|error| error.to_string())?;
     if found.is_empty() { Err("no certificate in it".to_owned()) } else { Ok(found) }
 }
 
 /// Reads a secret; the line break at its end is the editor's.
-fn secret(place: &Place, path: &str) -> Result<String, String> {
+pub(super) fn secret(place: &Place, path: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(resolve(place, path)).map_err(|error| error.to_string())?;
     match text.trim_end() {
         "" => Err("it is empty".to_owned()),

@@ -77,6 +77,16 @@ pub(super) const TABLE_KEYS: &[&str] = &[
     "tg.media-timeout-ms",
     "tg.calls",
     "tg.calls-per-second",
+    "operator.url",
+    "operator.number",
+    "operator.token-url",
+    "operator.client-id",
+    "operator.client-secret",
+    "operator.client-secret-file",
+    "operator.token-file",
+    "operator.destinations",
+    "operator.device-id",
+    "operator.ca",
 ];
 
 /// Variables that begin like ours and are another part's business.

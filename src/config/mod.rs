@@ -8,13 +8,14 @@
 //! | every key, and the nearest to a wrong one | `keys` |
 //! | how the three sources are laid over each other | `tree` |
 //! | how a value is taken and typed | `section` |
-//! | what the keys mean, defaults, bounds | `build`; of CAMARA's APIs `camara` |
+//! | what the keys mean, defaults, bounds | `build`; of CAMARA's APIs `camara`, of others' `operator` |
 //! | what is said about mistakes | `error` |
 
 mod build;
 mod camara;
 mod error;
 mod keys;
+mod operator;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,8 @@ pub struct Config {
     pub resource: resource::Settings,
     /// For CAMARA's APIs.
     pub camara: adapter::camara::Settings,
+    /// Accounts at operators.
+    pub operators: Vec<adapter::operator::AccountSettings>,
     /// For the transports.
     pub transport: transport::Limits,
     /// Request streams that a peer may have open at once on one connection.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
+use crate::adapter::operator::{Access, Secret};
 use crate::identity::jwk::{JwkSet, SigningKey};
 use crate::service::rate::Rate;
 
@@ -15,6 +16,7 @@ impl Folder {
         let dir = tempfile::tempdir().unwrap();
         let key = JwkSet::new(vec![SigningKey::generate().unwrap().public().clone()]);
         std::fs::write(dir.path().join("keys.json"), key.to_json().to_string()).unwrap();
+        std::fs::write(dir.path().join("secret"), "s3cret\n").unwrap();
         Self(dir)
     }
 
@@ -121,6 +123,19 @@ listen = "192.0.2.1:4435"
 public = ["198.51.100.1", "2001:db8::1"]
 sessions = 23
 offerless-invitations = true
+[[operator]]
+url = "https://api.operator.example/"
+number = "+14085550009"
+token-url = "https://login.operator.example/token"
+client-id = "ript"
+client-secret-file = "secret"
+destinations = ["+49*", "!+49900*"]
+device-id = "123e4567-e89b-42d3-a456-426614174000"
+[[operator]]
+url = "https://api.other.example/camara"
+number = "+14085550008"
+token-file = "token"
+destinations = "*"
 "#;
 
 #[test]
@@ -186,6 +201,67 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!(webrtc.listen, "192.0.2.1:4435".parse().unwrap());
     assert_eq!(webrtc.public, ["198.51.100.1", "2001:db8::1"].map(|ip| ip.parse::<IpAddr>().unwrap()));
     assert_eq!((webrtc.sessions, webrtc.offerless), (23, true));
+    let [one, other] = &config.operators[..] else { panic!("{:?}", config.operators) };
+    assert_eq!(
+        (one.url.as_str(), one.number.to_string()),
+        ("https://api.operator.example", "+14085550009".into())
+    );
+    let Access::Client { token_url, id, secret } = &one.access else { panic!("{one:?}") };
+    assert_eq!((token_url.as_str(), id.as_str()), ("https://login.operator.example/token", "ript"));
+    assert_eq!(*secret, Secret::new("s3cret"));
+    assert!(!format!("{one:?}").contains("s3cret"));
+    assert!(one.destinations.allow(&"+4930123456".parse().unwrap()));
+    assert!(!one.destinations.allow(&"+499001234".parse().unwrap()));
+    assert_eq!(one.device.unwrap().to_string(), "123e4567-e89b-42d3-a456-426614174000");
+    assert!(one.roots.is_empty() && other.device.is_none());
+    assert!(matches!(&other.access, Access::File(path) if *path == folder.0.path().join("token")));
+}
+
+#[test]
+fn an_operators_account_is_whole_and_its_secrets_go_to_https_only() {
+    let folder = Folder::new();
+    let good = "[[operator]]\nurl = \"https://a.example\"\nnumber = \"+14085550009\"\ndestinations = \"*\"\n\
+                token-url = \"https://l.example\"\nclient-id = \"x\"\nclient-secret = \"y\"\n";
+    assert_eq!(folder.load(good).unwrap().operators.len(), 1);
+    for (from, to, said) in [
+        ("https://a", "http://a", "operator.url"),
+        ("https://a", "https://u:p@a", "operator.url"),
+        ("https://l", "http://l", "operator.token-url"),
+        ("+14085550009", "bob@example.com", "operator.number"),
+        ("destinations = \"*\"\n", "", "operator.destinations"),
+        ("client-secret = \"y\"\n", "", "operator.client-secret"),
+        ("client-id", "token-file = \"t\"\nclient-id", "operator.token-file"),
+        ("client-id", "device-id = \"x\"\nclient-id", "operator.device-id"),
+        ("client-id", "client-secret-file = \"secret\"\nclient-id", "operator.client-secret-file"),
+        ("client-id", "client_id", "operator.client-id"),
+    ] {
+        let error = folder.error(&good.replacen(from, to, 1));
+        assert!(error.contains(said), "{from}: {error}");
+    }
+    let error = folder.error(&format!("{good}{good}"));
+    assert!(error.contains("operator.number") && error.contains("already"), "{error}");
+}
+
+#[test]
+fn the_sample_in_the_readme_is_a_configuration() {
+    let folder = Folder::new();
+    let ca = crate::identity::devca::DevCa::generate(crate::clock::now()).unwrap();
+    let keys = std::fs::read_to_string(folder.0.path().join("keys.json")).unwrap();
+    for (names, text) in [
+        (&["jwks.json", "passport-jwks.json"][..], keys.as_str()),
+        (
+            &["company-ca.pem", "sti-roots.pem", "sti-ca.pem", "partners.pem", "operator-ca.pem"],
+            ca.cert_pem(),
+        ),
+        (&["sti-ca-key.pem"], &ca.key_pem()),
+        (&["secret", "operator-secret"], "s3cret"),
+    ] {
+        names.iter().for_each(|name| std::fs::write(folder.0.path().join(name), text).unwrap());
+    }
+    let readme = include_str!("../../README.md");
+    let sample = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = Config::load(&folder.sources(sample)).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((config.operators.len(), config.service.tgs.len()), (1, 1));
 }
 
 #[test]
@@ -295,14 +371,13 @@ fn every_key_of_the_wrong_type_is_named_with_what_is_right() {
     let folder = Folder::new();
     for key in keys::KEYS.iter().chain(keys::TABLE_KEYS) {
         for (value, found) in [("1.5", "a number with a fraction"), ("{}", "a table"), ("true", "true or")] {
-            if value == "true"
-                && ["audit.numbers", "camara.location", "camara.webrtc.offerless-invitations"].contains(key)
-            {
+            let flags = ["audit.numbers", "camara.location", "camara.webrtc.offerless-invitations"];
+            if value == "true" && flags.contains(key) {
                 continue;
             }
             let text = match key.rsplit_once('.') {
                 None => format!("{key} = {value}"),
-                Some((table @ ("issuer" | "tg" | "passport.signer"), name)) => {
+                Some((table @ ("issuer" | "tg" | "passport.signer" | "operator"), name)) => {
                     format!("[[{table}]]\n{name} = {value}")
                 }
                 Some((table, name)) => format!("[{table}]\n{name} = {value}"),

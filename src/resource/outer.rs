@@ -104,7 +104,7 @@ fn before(app: &App, request: &Request) -> Result<Option<Response>, Problem> {
 
 /// RFC 9110 §7.6.3: who passes requests on names itself, and so sees its own.
 fn passed_here(app: &App, headers: &HeaderMap) -> bool {
-    let Some(own) = app.service.settings.gateway.as_ref().map(|gateway| gateway.pseudonym()) else {
+    let Some(own) = app.service.settings.gateway.as_ref().and_then(|gateway| gateway.pseudonym()) else {
         return false;
     };
     let lines = headers.get_all(header::VIA).into_iter().filter_map(|via| via.to_str().ok());

@@ -16,7 +16,7 @@ use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
 
 /// Whose the far sides' legs are: no token's user has this name.
-const GATEWAY: &str = "gateway";
+pub(super) const GATEWAY: &str = "gateway";
 
 /// Who is called.
 #[derive(Debug)]

@@ -325,6 +325,11 @@ impl Service {
 
     /// The server's own word for one of its users, whose token named the number (RFC 8588 §4: full attestation).
     pub(crate) fn vouch(&self, from: &Number, to: &Number) -> Result<Caller, Problem> {
+        self.attest(from, to, Attest::A)
+    }
+
+    /// The server's own word for a caller, as strong as `attest`.
+    pub(super) fn attest(&self, from: &Number, to: &Number, attest: Attest) -> Result<Caller, Problem> {
         let nobody = |why: &str| Problem::new(Code::PassportForm, why);
         let enroller = self.settings.enroller.as_ref();
         let enroller = enroller.ok_or_else(|| nobody("this server has no certificates to vouch with"))?;
@@ -338,11 +343,10 @@ impl Service {
             Problem::new(Code::Internal, "no certificate can be issued now")
         };
         let (key, chain) = enroller.credential(&from, now).map_err(|error| failed(&error))?;
-        let ppt = Ppt::Shaken { attest: Attest::A, origid: origid.clone() };
+        let ppt = Ppt::Shaken { attest, origid: origid.clone() };
         let passport =
             Passport::sign_with(&key, &chain, &from, &to, &ppt, now).map_err(|error| failed(&error))?;
-        let verdict =
-            Verification { attest: Some(Attest::A), origid: Some(origid), ..Verification::default() };
+        let verdict = Verification { attest: Some(attest), origid: Some(origid), ..Verification::default() };
         let verification = serde_json::to_value(&verdict).unwrap_or_default();
         Ok(Caller { passport, verification, ..Caller::default() })
     }

@@ -14,7 +14,7 @@ use crate::identity::principal::Principal;
 use crate::protocol::advertisement::Advertisement;
 use crate::protocol::id::{HandlerKey, LegId};
 use crate::protocol::number::Number;
-use crate::protocol::problem::Problem;
+use crate::protocol::problem::{Code, Problem};
 
 /// What takes its time.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -26,6 +26,8 @@ pub enum Target {
     Provider(String),
     /// A customer that registered its own TG here.
     Customer(Arc<Consumer>),
+    /// An operator at whose CAMARA APIs this server has an account.
+    Operator,
 }
 
 /// A call that is to leave.
@@ -88,8 +90,11 @@ pub trait Line: Send {
 
 /// A way to other networks.
 pub trait Gateway: std::fmt::Debug + Send + Sync {
-    /// The provider that takes calls to this number.
+    /// Who takes calls to this number.
     fn route(&self, to: &Number) -> Option<Target>;
+
+    /// Whether calls to this target leave here.
+    fn leads_to(&self, target: &Target) -> bool;
 
     /// Places a call there. The refusal is the other network's own.
     fn place(self: Arc<Self>, target: Target, call: Departure) -> Pending<Result<Departed, Problem>>;
@@ -98,17 +103,29 @@ pub trait Gateway: std::fmt::Debug + Send + Sync {
     fn resume(self: Arc<Self>, record: Value) -> Pending<Option<Box<dyn Line>>>;
 
     /// Looks whether a customer's TG is there and takes this token.
-    fn check(self: Arc<Self>, consumer: Arc<Consumer>) -> Pending<Result<(), Problem>>;
+    fn check(self: Arc<Self>, _consumer: Arc<Consumer>) -> Pending<Result<(), Problem>> {
+        let none = Problem::new(Code::Unreachable, "this server has no way to customers' servers");
+        Box::pin(std::future::ready(Err(none)))
+    }
 
     /// Has a provider issue the certificate that this server can't.
-    fn enrol(self: Arc<Self>, csr: Vec<u8>, number: Number) -> Pending<Result<String, Problem>>;
+    fn enrol(self: Arc<Self>, _csr: Vec<u8>, _number: Number) -> Pending<Result<String, Problem>> {
+        let none = Problem::new(Code::NotFound, "no provider of this server enrols that number");
+        Box::pin(std::future::ready(Err(none)))
+    }
 
-    /// RFC 9110 §7.6.3: the name under which this server's own requests pass.
-    fn pseudonym(&self) -> &str;
+    /// RFC 9110 §7.6.3: the name under which this server's own requests pass, where they go to servers that pass them on.
+    fn pseudonym(&self) -> Option<&str> {
+        None
+    }
 
     /// Whether this user is another server.
-    fn is_peer(&self, user: &str) -> bool;
+    fn is_peer(&self, _user: &str) -> bool {
+        false
+    }
 
     /// Who holds a token that this server gave a provider for the way back.
-    fn holder(&self, token: &str) -> Option<Principal>;
+    fn holder(&self, _token: &str) -> Option<Principal> {
+        None
+    }
 }

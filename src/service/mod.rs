@@ -2,6 +2,7 @@
 //! Tokio, but no HTTP and no QUIC.
 
 pub mod actor;
+pub mod arrive;
 pub mod audit;
 mod away;
 mod bearer;
@@ -11,6 +12,7 @@ mod directory;
 pub mod dtmf;
 pub mod fetch;
 pub mod gateway;
+pub mod gateways;
 pub mod idempotency;
 mod introspection;
 pub mod keys;

@@ -163,10 +163,18 @@ impl Gateway for Trunks {
         self.joins().route(to).map(|joined| Target::Provider(joined.domain.clone()))
     }
 
+    fn leads_to(&self, target: &Target) -> bool {
+        matches!(target, Target::Provider(_) | Target::Customer(_))
+    }
+
     fn place(self: Arc<Self>, target: Target, call: Departure) -> Pending<Result<Departed, Problem>> {
         let place = match target {
             Target::Provider(domain) => Place::Provider(domain),
             Target::Customer(customer) => Place::Customer(Consumer::clone(&customer)),
+            Target::Operator => {
+                let none = Problem::new(Code::Unreachable, "no trunk leads to an operator");
+                return Box::pin(std::future::ready(Err(none)));
+            }
         };
         Box::pin(async move { self.place_at(place, call).await })
     }
@@ -213,8 +221,8 @@ impl Gateway for Trunks {
         })
     }
 
-    fn pseudonym(&self) -> &str {
-        &self.pseudonym
+    fn pseudonym(&self) -> Option<&str> {
+        Some(&self.pseudonym)
     }
 
     fn is_peer(&self, user: &str) -> bool {

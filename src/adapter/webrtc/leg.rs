@@ -71,11 +71,16 @@ pub(super) enum Command {
 pub struct Leg {
     inbox: mpsc::Sender<Command>,
     task: tokio::task::JoinHandle<()>,
+    /// Reads the port, where it is the session's own.
+    reader: Option<tokio::task::AbortHandle>,
 }
 
 impl Drop for Leg {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(reader) = &self.reader {
+            reader.abort();
+        }
     }
 }
 
@@ -103,12 +108,15 @@ fn gone<E>(_: E) -> BadSdp {
 }
 
 impl Leg {
-    pub(super) fn start(port: Arc<Port>) -> (Self, mpsc::Receiver<LegEvent>) {
+    pub(super) fn start(
+        port: Arc<Port>,
+        reader: Option<tokio::task::AbortHandle>,
+    ) -> (Self, mpsc::Receiver<LegEvent>) {
         let (inbox, commands) = mpsc::channel(INBOX);
         let (events, happened) = mpsc::channel(64);
         let own = inbox.clone();
         let owner = Owner::new(port, own, events);
-        (Self { inbox, task: tokio::spawn(owner.run(commands)) }, happened)
+        (Self { inbox, task: tokio::spawn(owner.run(commands)), reader }, happened)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, BadSdp> {
@@ -314,7 +322,7 @@ impl Owner {
                 Ok(Output::Transmit(transmit)) => {
                     let to = transmit.destination;
                     if !self.admitted.contains(&to) {
-                        // As an ICE-lite agent we speak only to whom a valid check came from.
+                        // A valid check came from there, or our own goes there.
                         if self.admitted.len() >= ADDRESSES {
                             self.admitted.remove(0);
                         }

@@ -1,4 +1,5 @@
-//! The WebRTC leg: ICE-lite on one UDP port for all sessions, DTLS-SRTP, and packets as RIPT's chunks.
+//! The WebRTC leg: ICE-lite on one UDP port for all sessions, or a full ICE agent on a port of its own; DTLS-SRTP, and
+//! packets as RIPT's chunks.
 //!
 //! | for | look in |
 //! |---|---|
@@ -17,7 +18,7 @@ mod transcode;
 mod video;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,7 +29,9 @@ pub use port::Drops;
 pub use sdp::BadSdp;
 
 use crate::protocol::advertisement::Advertisement;
+use crate::protocol::codec::MediaKind;
 use port::Port;
+use sdp::Role;
 
 /// All WebRTC sessions of this server.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl Drop for WebRtc {
 impl WebRtc {
     /// Binds the port. `public`: the addresses that clients are told, if not this machine's own. `most`: sessions at once.
     pub fn bind(listen: SocketAddr, public: &[IpAddr], most: usize) -> io::Result<Self> {
-        let port = Arc::new(Port::bind(listen, public)?);
+        let port = Arc::new(Port::bind(listen, public, Role::Lite)?);
         let reader = tokio::spawn(Arc::clone(&port).run()).abort_handle();
         Ok(Self { port, most, reader })
     }
@@ -59,7 +62,19 @@ impl WebRtc {
             self.port.sessions.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(Leg::start(Arc::clone(&self.port)))
+        Some(Leg::start(Arc::clone(&self.port), None))
+    }
+
+    /// A session as a full ICE agent, which reaches who is ICE-lite, on a port of its own: ICE-lite servers that have one
+    /// port for all sessions tell them by our address.
+    pub fn agent() -> io::Result<(Leg, mpsc::Receiver<LegEvent>)> {
+        let bind = |listen: SocketAddr| Port::bind(listen, &[], Role::Full);
+        let port =
+            bind((Ipv6Addr::UNSPECIFIED, 0).into()).or_else(|_| bind((Ipv4Addr::UNSPECIFIED, 0).into()));
+        let port = Arc::new(port?);
+        port.sessions.store(1, Ordering::Relaxed);
+        let reader = tokio::spawn(Arc::clone(&port).run()).abort_handle();
+        Ok(Leg::start(port, Some(reader)))
     }
 
     /// Where it is reached.
@@ -75,6 +90,27 @@ impl WebRtc {
     /// What any session can send and render: what browsers share, and what is transcoded for them.
     pub fn advertisement() -> Advertisement {
         Self::advertised(&["opus", "PCMU", "PCMA", "telephone-event"], &["VP8", "H264"])
+    }
+
+    /// What a device sends and renders with the server's help: all audio that is transcoded here.
+    pub fn transcoded(native: &Advertisement) -> Advertisement {
+        let (mut audio, video) =
+            (Self::names(native, MediaKind::Audio), Self::names(native, MediaKind::Video));
+        if !audio.is_empty() {
+            let all = Self::names(&Self::advertisement(), MediaKind::Audio);
+            // A browser that takes no digits hears none.
+            let more = all.into_iter().filter(|name| *name != "telephone-event");
+            let more: Vec<_> = more.filter(|name| !audio.contains(name)).collect();
+            audio.extend(more);
+        }
+        Self::advertised(&audio, &video)
+    }
+
+    /// The codecs of a kind that an advertisement names.
+    pub(super) fn names(advertisement: &Advertisement, kind: MediaKind) -> Vec<&'static str> {
+        let entries = advertisement.sources().filter(|entry| entry.kind() == Some(kind));
+        let codecs = entries.flat_map(|entry| &entry.codecs);
+        codecs.filter_map(|codec| codec.name().codec().map(|codec| codec.name)).collect()
     }
 
     /// These codecs, both ways, of names that the registry knows.

@@ -15,6 +15,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::leg::Command;
+use super::sdp::Role;
 use crate::clock;
 use crate::protocol::id::CallId;
 use crate::service::{read, write};
@@ -74,6 +75,7 @@ pub(super) struct Port {
     state: UdpSocketState,
     mapped: bool,
     pub(super) candidates: Vec<SocketAddr>,
+    pub(super) role: Role,
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) certificate: DtlsCert,
     pub(super) counters: Counters,
@@ -83,14 +85,16 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Binds it. `public`: the addresses that clients are told; none: this machine's own.
-    pub(super) fn bind(listen: SocketAddr, public: &[IpAddr]) -> io::Result<Self> {
+    /// Binds it for sessions of one role. `public`: the addresses that clients are told; none: this machine's own.
+    pub(super) fn bind(listen: SocketAddr, public: &[IpAddr], role: Role) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(listen)?;
         socket.set_nonblocking(true)?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // As much as the system allows.
-        let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), BUFFER);
-        let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), BUFFER);
+        if role == Role::Lite {
+            let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), BUFFER);
+            let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), BUFFER);
+        }
         let bound = socket.local_addr()?;
         let provider = Arc::new(str0m::crypto::from_feature_flags());
         let certificate = provider.dtls_provider.generate_certificate();
@@ -98,6 +102,7 @@ impl Port {
         Ok(Self {
             mapped: bound.is_ipv6(),
             candidates: candidates(bound, public)?,
+            role,
             socket: UdpSocket::from_std(socket)?,
             state,
             provider,
@@ -111,7 +116,9 @@ impl Port {
 
     /// Reads until it is aborted.
     pub(super) async fn run(self: Arc<Self>) {
-        let mut buffers = vec![0; BURSTS * BURST];
+        // A full agent's port has one session.
+        let bursts = if self.role == Role::Lite { BURSTS } else { 1 };
+        let mut buffers = vec![0; bursts * BURST];
         loop {
             if let Err(error) = self.socket.readable().await {
                 tracing::error!(%error, "the WebRTC port can't be read");

@@ -6,7 +6,7 @@ use str0m::media::{Direction, Frequency, MediaKind, Mid, Pt};
 use str0m::{Candidate, IceCreds, Rtc, RtcConfig};
 
 use super::port::Port;
-use super::sdp::{self, BadSdp};
+use super::sdp::{self, BadSdp, Role};
 use super::video::VideoCodec;
 use crate::clock;
 use crate::media::audio::AudioCodec;
@@ -88,6 +88,7 @@ impl VideoCodec {
 /// A session's negotiation.
 pub(super) struct Negotiation {
     pub(super) rtc: Rtc,
+    role: Role,
     pending: Option<SdpPendingOffer>,
     mids: Vec<(Mid, MediaKind)>,
     /// The fingerprint of the other side's certificate, as it was written.
@@ -99,8 +100,8 @@ impl Negotiation {
         let mut config = RtcConfig::new()
             .set_crypto_provider(port.provider.clone())
             .set_dtls_cert(port.certificate.clone())
-            // RFC 8445 §2.5: we can be reached, so the other side does the checks.
-            .set_ice_lite(true)
+            // RFC 8445 §2.5: who can be reached leaves the checks to the other side.
+            .set_ice_lite(port.role == Role::Lite)
             .set_rtp_mode(true)
             .set_local_ice_credentials(credentials())
             .set_stats_interval(Some(std::time::Duration::from_secs(5)))
@@ -121,7 +122,7 @@ impl Negotiation {
                 Err(error) => tracing::warn!(%address, %error, "this address can't be a candidate"),
             }
         }
-        Self { rtc, pending: None, mids: Vec::new(), fingerprint: None }
+        Self { rtc, role: port.role, pending: None, mids: Vec::new(), fingerprint: None }
     }
 
     /// Under which name checks ask for this session.
@@ -136,7 +137,7 @@ impl Negotiation {
 
     /// Answers an offer.
     pub(super) fn answer(&mut self, offer: &str) -> Result<String, BadSdp> {
-        let text = sdp::checked(offer)?;
+        let text = sdp::checked(offer, self.role)?;
         let parsed = SdpOffer::from_sdp_string(&text).map_err(unreadable)?;
         self.pending = None;
         let answer = self.rtc.sdp_api().accept_offer(parsed).map_err(unreadable)?;
@@ -164,7 +165,7 @@ impl Negotiation {
 
     /// Takes the answer to our offer.
     pub(super) fn answered(&mut self, answer: &str) -> Result<(), BadSdp> {
-        let text = sdp::checked(answer)?;
+        let text = sdp::checked(answer, self.role)?;
         let parsed = SdpAnswer::from_sdp_string(&text).map_err(unreadable)?;
         let Some(pending) = self.pending.take() else {
             return Err(BadSdp("no offer of this server waits for an answer".to_owned()));

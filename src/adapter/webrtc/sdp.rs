@@ -5,6 +5,17 @@ const MAX_SDP: usize = 65_536;
 const MAX_LINES: usize = 2_000;
 const MAX_MEDIA: usize = 8;
 const MAX_CANDIDATES: usize = 100;
+/// Candidates that a full agent asks: as many as the port hears a session from.
+const MAX_ASKED: usize = 8;
+
+/// Which part of ICE a session plays (RFC 8445 §2.5, §6.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It can be reached, and answers checks.
+    Lite,
+    /// It sends checks to where the other side can be reached.
+    Full,
+}
 
 /// Why a description can't be used; it says what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,10 +26,10 @@ fn bad(why: impl Into<String>) -> BadSdp {
     BadSdp(why.into())
 }
 
-/// A description without its candidates: as an ICE-lite agent we send no checks (RFC 8445 §2.5), so where the other side
-/// says that it can be reached is never used, private addresses and names in `.local` least of all. What can't be used for
-/// WebRTC is refused.
-pub(super) fn checked(text: &str) -> Result<String, BadSdp> {
+/// A description with those of its candidates that are used. An ICE-lite agent sends no checks (RFC 8445 §2.5), so where
+/// the other side says that it can be reached is nothing to it, private addresses and names in `.local` least of all; a full
+/// agent asks a few addresses. What can't be used for WebRTC is refused.
+pub(super) fn checked(text: &str, role: Role) -> Result<String, BadSdp> {
     if text.len() > MAX_SDP {
         return Err(bad(format!("a session description has at most {MAX_SDP} bytes")));
     }
@@ -26,14 +37,17 @@ pub(super) fn checked(text: &str) -> Result<String, BadSdp> {
         return Err(bad("a session description begins with v=0 (RFC 8866 §5.1)"));
     }
     let mut out = String::with_capacity(text.len());
-    let (mut media, mut candidates, mut lines) = (0, 0, 0);
+    let (mut media, mut candidates, mut asked, mut lines) = (0, 0, 0, 0);
     let (mut ufrag, mut password, mut fingerprint) = (false, false, false);
     for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
         lines += 1;
         media += usize::from(line.starts_with("m="));
         if line.starts_with("a=candidate:") {
             candidates += 1;
-            continue;
+            if role == Role::Lite || asked == MAX_ASKED || !can_be_asked(line) {
+                continue;
+            }
+            asked += 1;
         }
         if line == "a=end-of-candidates" {
             continue;
@@ -41,7 +55,7 @@ pub(super) fn checked(text: &str) -> Result<String, BadSdp> {
         ufrag |= line.starts_with("a=ice-ufrag:");
         password |= line.starts_with("a=ice-pwd:");
         fingerprint |= line.starts_with("a=fingerprint:");
-        if line == "a=ice-lite" {
+        if line == "a=ice-lite" && role == Role::Lite {
             return Err(bad("this server is ICE-lite itself; the other side has to be a full ICE agent"));
         }
         out.push_str(line);
@@ -67,9 +81,20 @@ pub(super) fn checked(text: &str) -> Result<String, BadSdp> {
     Ok(out)
 }
 
+/// RFC 8839 §5.1: foundation, component, transport, priority, address, port. UDP to an address is what our ports speak.
+fn can_be_asked(line: &str) -> bool {
+    let mut fields = line.split(' ').skip(2);
+    let udp = fields.next().is_some_and(|transport| transport.eq_ignore_ascii_case("udp"));
+    udp && fields.nth(1).is_some_and(|address| address.parse::<std::net::IpAddr>().is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn checked(text: &str) -> Result<String, BadSdp> {
+        super::checked(text, Role::Lite)
+    }
 
     const GOOD: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n\
                         a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=fingerprint:sha-256 AA\r\n";
@@ -98,5 +123,17 @@ mod tests {
         assert!(checked(&format!("{GOOD}a=ice-lite\r\n")).is_err());
         assert!(checked(&format!("{GOOD}{}", "a=x\r\n".repeat(30_000))).is_err());
         assert!(checked(&format!("{GOOD}{}", "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n".repeat(9))).is_err());
+    }
+
+    #[test]
+    fn a_full_agent_asks_a_few_addresses_and_takes_a_lite_one() {
+        let candidate = "a=candidate:1 1 udp 1 192.0.2.1 5 typ host\r\n";
+        let others = "a=candidate:1 1 tcp 1 192.0.2.1 9 typ host tcptype active\r\n\
+                      a=candidate:1 1 udp 1 4b8e.local 5 typ host\r\na=candidate:1 1 udp\r\na=candidate:\r\n";
+        let full = |more: &str| super::checked(&format!("{GOOD}{more}"), Role::Full);
+        assert_eq!(full(&format!("{others}{candidate}")).unwrap(), format!("{GOOD}{candidate}"));
+        assert_eq!(full(&candidate.repeat(50)).unwrap(), format!("{GOOD}{}", candidate.repeat(MAX_ASKED)));
+        assert!(full(&candidate.repeat(101)).is_err());
+        assert!(full("a=ice-lite\r\n").unwrap().ends_with("a=ice-lite\r\n"));
     }
 }

@@ -54,8 +54,8 @@ impl Owner {
 
     /// Without transcoding where the other side shares a codec with the browser; with it where not.
     async fn adapt(&mut self) {
-        let mute = names(&self.native, MediaKind::Audio).is_empty();
-        for advertisement in [self.native.clone(), transcoded(&self.native)] {
+        let mute = WebRtc::names(&self.native, MediaKind::Audio).is_empty();
+        for advertisement in [self.native.clone(), WebRtc::transcoded(&self.native)] {
             self.device.advertisement = advertisement;
             let Ok(calls) = self.calls() else { return };
             let changed = Input::Changed { device: self.device.clone() };
@@ -83,23 +83,4 @@ pub(super) fn has_video(directives: &Value) -> bool {
 
 fn read(directives: &Value) -> Directives {
     Directives::from_value(directives).map(|(directives, _)| directives).unwrap_or_default()
-}
-
-/// What a device sends and renders with the server's help: all audio that is transcoded here.
-pub(super) fn transcoded(native: &Advertisement) -> Advertisement {
-    let (mut audio, video) = (names(native, MediaKind::Audio), names(native, MediaKind::Video));
-    if !audio.is_empty() {
-        let all = names(&WebRtc::advertisement(), MediaKind::Audio);
-        // A browser that takes no digits hears none.
-        let more = all.into_iter().filter(|name| *name != "telephone-event");
-        let more: Vec<_> = more.filter(|name| !audio.contains(name)).collect();
-        audio.extend(more);
-    }
-    WebRtc::advertised(&audio, &video)
-}
-
-fn names(advertisement: &Advertisement, kind: MediaKind) -> Vec<&'static str> {
-    let entries = advertisement.sources().filter(|entry| entry.kind() == Some(kind));
-    let codecs = entries.flat_map(|entry| &entry.codecs);
-    codecs.filter_map(|codec| codec.name().codec().map(|codec| codec.name)).collect()
 }

@@ -217,7 +217,7 @@ impl Sessions {
             from,
             withheld: wanted.anonymous,
             location: location.map(|location| location.0),
-            advertisement: media::transcoded(&described.native),
+            advertisement: WebRtc::transcoded(&described.native),
         };
         let placing = {
             let (service, principal) = (self.shared.service.clone(), caller.principal().clone());

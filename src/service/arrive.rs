@@ -1,0 +1,78 @@
+//! Calls that come from another network by a gateway: here they are placed by the gateway's own device.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Service;
+use super::actor::{Actor, CallHandle, record, routed};
+use super::away::{Away, GATEWAY};
+use super::gateway::Line;
+use crate::call::{Call, Caller, Device, NewLeg, Purpose, Tapped};
+use crate::clock;
+use crate::identity::passport::Attest;
+use crate::protocol::advertisement::{Advertisement, Form};
+use crate::protocol::directive::common_media;
+use crate::protocol::id::{CallId, HandlerKey, LegId};
+use crate::protocol::number::Number;
+use crate::protocol::problem::{Code, Problem};
+
+/// A call that arrives.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Who calls, as the other network says; none: they withhold it.
+    pub from: Option<Number>,
+    /// Whom.
+    pub to: Number,
+    /// What the far side sends and renders, as far as is known yet.
+    pub advertisement: Advertisement,
+    /// What [`super::gateway::Gateway::resume`] finds it again by.
+    pub record: Value,
+}
+
+impl Service {
+    /// Places a call that arrived for users of this server; its line carries it. It never leaves by a gateway again.
+    pub async fn arrive(
+        self: &Arc<Self>,
+        arrival: Arrival,
+        line: Box<dyn Line>,
+    ) -> Result<CallHandle, Problem> {
+        let Arrival { from, to, advertisement, record: found_by } = arrival;
+        let callee = self.locate(&to)?;
+        if !callee.devices.iter().any(|tapped| common_media(&advertisement, &tapped.device.advertisement)) {
+            let why = "the far side shares no codec with any device of the destination";
+            return Err(Problem::new(Code::NoCommonCodec, why));
+        }
+        // RFC 8588 §4: of who calls only the gateway is known.
+        let caller = match &from {
+            Some(from) => self.attest(from, &to, Attest::C)?,
+            None => Caller { withheld: true, ..Caller::default() },
+        };
+        // Held until the call is in the directory.
+        let _seats = self.seats(GATEWAY, &callee.tg)?;
+        let device =
+            Device { key: HandlerKey::random(), tg: callee.tg.clone(), advertisement, form: Form::Text };
+        let leg = NewLeg {
+            id: LegId::random(),
+            tg: callee.tg.clone(),
+            user: GATEWAY.to_owned(),
+            own: from.unwrap_or_else(anonymous),
+            devices: vec![Tapped { device: device.clone(), reached: true }],
+            handler: Some(device.key),
+        };
+        let away = Away { leg: leg.id, device, record: found_by };
+        let timing = self.settings.timing;
+        let mut call = Call::place(clock::now(), CallId::random(), timing, leg, to, caller);
+        if call.handle(clock::now(), routed(Purpose::Place, callee)).is_err() {
+            return Err(Problem::new(Code::Internal, "a new call refused its callee"));
+        }
+        call.take_changed();
+        self.store.0.write(vec![record(&call, None, None, Some(&away))?]).await?;
+        Ok(Actor::start(self, call, None, None, Some((away, Some(line)))))
+    }
+}
+
+/// RFC 3323 §4.1.1.3
+fn anonymous() -> Number {
+    Number::Address { local: "anonymous".to_owned(), domain: "anonymous.invalid".to_owned() }
+}
