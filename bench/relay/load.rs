@@ -17,6 +17,7 @@ use ript::transport::{quic, tls};
 use serde_json::json;
 
 use crate::common::user::{ALL_SCOPES, BOTH, User, encode as percent, token};
+use crate::process::cpu_ns;
 use crate::{Figure, Job, Place, Relay, Shape};
 
 /// Between a leg's chunks.
@@ -184,16 +185,6 @@ fn send(now: Duration, leg: &Leg, way: &Way, acks: bool) {
         ack.encode(&mut head);
         put(head);
     }
-}
-
-/// CPU time of a process, all its threads, user and kernel.
-fn cpu_ns(pid: u32) -> u64 {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the relay lives");
-    let spent = |thread: std::io::Result<std::fs::DirEntry>| {
-        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
-    };
-    threads.filter_map(spent).sum()
 }
 
 /// Real calls: registered, placed with a PASSporT, answered, each leg's events open, media by ticket.

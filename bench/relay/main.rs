@@ -14,6 +14,8 @@
 #![allow(missing_docs, unreachable_pub, unused_imports, reason = "a program has no outside")]
 
 mod load;
+#[path = "../process.rs"]
+mod process;
 mod relays;
 
 #[path = "../../tests/common/mod.rs"]
@@ -25,9 +27,7 @@ mod relays;
 )]
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
-
+use process::Process;
 use serde::{Deserialize, Serialize};
 
 /// What relays.
@@ -162,52 +162,8 @@ fn measure(relay: Relay, shape: Shape, seconds: u64) -> Figure {
     let role = if relay == Relay::Ript { "as-ript" } else { "as-bare" };
     let mut server = Process::start(role);
     let place = serde_json::from_str(&server.line()).expect("where the relay is");
-    let job = Job { relay, shape, seconds, pid: server.child.id(), place };
+    let job = Job { relay, shape, seconds, pid: server.id(), place };
     let mut load = Process::start("as-load");
     load.say(&serde_json::to_string(&job).expect("a job"));
     serde_json::from_str(&load.line()).expect("a figure")
-}
-
-/// This program again, in another role; it ends when its standard input does.
-struct Process {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    out: BufReader<std::process::ChildStdout>,
-}
-
-impl Process {
-    fn start(role: &str) -> Self {
-        let own = std::env::current_exe().expect("this program");
-        let mut command = Command::new(own);
-        command.arg(role).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("another process");
-        let (stdin, out) = (child.stdin.take(), child.stdout.take().expect("its output"));
-        Self { child, stdin, out: BufReader::new(out) }
-    }
-
-    fn say(&mut self, line: &str) {
-        writeln!(self.stdin.as_mut().expect("its input"), "{line}").expect("it listens");
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.out.read_line(&mut line).expect("it answers");
-        line
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.stdin = None;
-        let _ = self.child.wait();
-    }
-}
-
-/// Says where this relay is, and waits until the bench has had enough.
-fn serve(place: &Place) -> impl Future<Output = ()> + use<> {
-    println!("{}", serde_json::to_string(place).expect("a place"));
-    async {
-        let mut nothing = String::new();
-        let _ = tokio::task::spawn_blocking(move || std::io::stdin().read_line(&mut nothing)).await;
-    }
 }

@@ -9,8 +9,9 @@ use ript::protocol::varint;
 use ript::store::memory::MemoryStore;
 use ript::transport::{quic, tls};
 
+use crate::Place;
 use crate::common::{World, settings};
-use crate::{Place, serve};
+use crate::process::serve;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
