@@ -51,6 +51,7 @@ fn webrtc(mut section: Section, rest: &Rest<'_>) -> Result<WebRtcSettings, Confi
     let offerless = section.flag("offerless-invitations")?.unwrap_or(false);
     section.finish()?;
     Ok(WebRtcSettings {
+        any_port: listen.is_none(),
         listen: listen.unwrap_or_else(|| beside(rest)),
         public: public.unwrap_or_default(),
         sessions: sessions.unwrap_or(WebRtcSettings::default().sessions),

@@ -280,7 +280,7 @@ fn what_is_not_said_has_a_default() {
     assert_eq!((camara.tg, camara.emergency, camara.location), (None, None, false));
     assert_eq!((camara.webrtc.public.len(), camara.webrtc.sessions), (0, 1_000));
     assert!(camara.sinks.fetch.allow.is_empty() && camara.sinks.fetch.roots.is_empty());
-    assert_eq!((camara.sinks.per_user, camara.sinks.longest), (30, Duration::from_secs(2_592_000)));
+    assert_eq!((camara.sinks.per_user, camara.sinks.longest), (30, Duration::from_secs(604_800)));
 }
 
 #[test]

@@ -36,7 +36,7 @@ mod scopes;
 mod sessions;
 mod settings;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -147,8 +147,8 @@ pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router,
     let Settings { max_body, registrations, tg, emergency, location, webrtc, sinks } = settings;
     let subscriptions = events::Subscriptions::load(service.store.clone(), &sinks).await?;
     let notices = Arc::new(Notices { subscriptions, channels: channels::Channels::default() });
-    let WebRtcSettings { listen, public, sessions, offerless } = webrtc;
-    let webrtc = WebRtc::bind(listen, &public, sessions);
+    let WebRtcSettings { listen, any_port, public, sessions, offerless } = webrtc;
+    let webrtc = bind(listen, any_port, &public, sessions);
     let webrtc = webrtc.map_err(|error| StartError::Port { listen, error })?;
     let sessions = Sessions::new(service.clone(), webrtc, notices.clone(), location, offerless);
     let sessions = Arc::new(sessions);
@@ -168,6 +168,19 @@ pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router,
         .merge(events::routes())
         .merge(byon::routes());
     Ok(routes.layer(axum::middleware::from_fn(correlator::correlate)).with_state(camara))
+}
+
+/// The port that was chosen, or another where none was.
+fn bind(listen: SocketAddr, any_port: bool, public: &[IpAddr], most: usize) -> std::io::Result<WebRtc> {
+    match WebRtc::bind(listen, public, most) {
+        Err(error) if any_port && error.kind() == std::io::ErrorKind::AddrInUse => {
+            let other = WebRtc::bind(SocketAddr::new(listen.ip(), 0), public, most)?;
+            let instead = other.addresses();
+            tracing::warn!(%listen, ?instead, "another has the WebRTC port; camara.webrtc.listen chooses one");
+            Ok(other)
+        }
+        bound => bound,
+    }
 }
 
 /// What is done about a registration that has ended: it rings no more, and whoever wants to know is told.

@@ -43,6 +43,8 @@ pub struct SinkSettings {
 pub struct WebRtcSettings {
     /// The UDP address; with port 0 any free one.
     pub listen: SocketAddr,
+    /// Where that port is taken, any free one does: nobody chose it.
+    pub any_port: bool,
     /// The addresses that devices are told; none: the one above, or the host's own where that is a wildcard.
     pub public: Vec<IpAddr>,
     /// Sessions at once.
@@ -74,6 +76,12 @@ impl Default for SinkSettings {
 impl Default for WebRtcSettings {
     /// A free port that only this machine reaches.
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 0).into(), public: vec![], sessions: 1_000, offerless: false }
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            any_port: false,
+            public: vec![],
+            sessions: 1_000,
+            offerless: false,
+        }
     }
 }

@@ -245,8 +245,11 @@ impl Owner {
                 }
             }
             Command::Chunk(bytes) => {
-                for packet in self.bridge.on_chunk(clock::elapsed(), &bytes) {
-                    self.depart(packet);
+                let packets = self.bridge.on_chunk(clock::elapsed(), &bytes);
+                if !packets.is_empty() {
+                    packets.into_iter().for_each(|packet| self.depart(packet));
+                    // str0m sends what was written at its next look at the clock: that is now, not a timer's turn later.
+                    self.input(Input::Timeout(clock::instant()));
                 }
             }
             Command::Offer(sdp, answer) => {
