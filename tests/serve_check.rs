@@ -30,6 +30,8 @@ fn check(toml: &str) -> (String, String) {
         ("sti-ca.pem", ca.cert_pem()),
         ("sti-ca-key.pem", &ca.key_pem()),
         ("partners.pem", ca.cert_pem()),
+        ("operator-ca.pem", ca.cert_pem()),
+        ("operator-secret", "s"),
     ] {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
