@@ -157,7 +157,10 @@ impl Bridge {
         };
         let mut outcome = Outcome::default();
         if allows(stream, codec) {
-            self.up_again = None;
+            if self.up_again.take().is_some() {
+                // The frames that were made anew counted by themselves.
+                self.up.rest();
+            }
             if let Some((seq, at)) = self.up.number(rtp.ssrc, rtp.packet, rtp.timestamp, rate(codec), wall) {
                 let mut out = frame(Bytes::copy_from_slice(rtp.payload), codec, at);
                 out.duration_ms = duration(codec, rtp.payload);
@@ -337,8 +340,9 @@ impl Bridge {
         self.agreed.video.as_ref().map(|video| video.mid)
     }
 
-    /// The source and sink of what the browser hears, for reports.
-    pub(super) fn hears(&self) -> Option<(u8, u8)> {
+    /// The source and sink of what the browser hears on this media, for reports; none where it is no audio.
+    pub(super) fn hears(&self, mid: Mid) -> Option<(u8, u8)> {
+        self.agreed.audio.as_ref().filter(|audio| audio.mid == mid)?;
         stream(&self.receives, MediaKind::Audio).map(|stream| (stream.source, stream.sink))
     }
 }

@@ -156,7 +156,7 @@ impl Leg {
     }
 }
 
-/// Why a task ends, and what is to be tidied up then.
+/// The task's own: when it is dropped, the port forgets the session.
 struct Owner {
     id: u64,
     port: Arc<Port>,
@@ -362,7 +362,7 @@ impl Owner {
                 }
             }
             Event::MediaEgressStats(stats) => {
-                if let (Some(remote), Some((source, sink))) = (&stats.remote, self.bridge.hears()) {
+                if let (Some(remote), Some((source, sink))) = (&stats.remote, self.bridge.hears(stats.mid)) {
                     let lost = remote.packets_lost;
                     let delay = stats.rtt.unwrap_or_default().as_secs_f64() * 500.0;
                     let share = f64::from(stats.loss.unwrap_or_default());

@@ -83,6 +83,25 @@ fn without_a_shared_codec_both_directions_are_made_anew() {
 }
 
 #[test]
+fn numbers_go_on_when_a_codec_is_shared_at_last() {
+    let mut bridge = bridge(agreed(&[(AudioCodec::Pcmu, 0)], &[]), "1 to 1: PCMU;");
+    let mut seen = Vec::new();
+    for (n, directives) in (0u64..).zip(["PCMU", "PCMU", "PCMA", "PCMA", "PCMA", "PCMA", "PCMU", "PCMU"]) {
+        let directives = Directives::parse(&format!("1 to 1: {directives};")).unwrap();
+        bridge.set_directives(directives.clone(), directives);
+        let outcome = bridge.on_rtp(MS * (20 * n as u32), 20 * n, &rtp(0, n, 160 * n, &[7; 160]));
+        seen.extend(outcome.chunks.iter().map(|chunk| Chunk::parse(chunk).unwrap().seq.unwrap().value));
+    }
+    assert!(seen.len() >= 7 && seen.windows(2).all(|two| two[1] == two[0] + 1), "{seen:?}");
+}
+
+#[test]
+fn only_audio_is_reported_as_what_is_heard() {
+    let bridge = bridge(agreed(&[(AudioCodec::Opus, 111)], &[]), "1 to 1: opus;");
+    assert_eq!((bridge.hears("a".into()), bridge.hears("v".into())), (Some((1, 1)), None));
+}
+
+#[test]
 fn keys_keep_their_length_whatever_the_clock() {
     let events = [(48_000, 110), (8_000, 126)];
     let both = [(AudioCodec::Opus, 111), (AudioCodec::Pcmu, 0)];
