@@ -1,0 +1,1 @@
+//! The RTP leg: descriptions, packets, and packets as RIPT's chunks.
