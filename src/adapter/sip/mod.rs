@@ -4,6 +4,21 @@
 //! |---|---|
 //! | a call's signalling, pure | [`ua`] |
 //! | a call's media | [`rtp`] |
+//! | sockets, and whose a message is | `stack`, `streams`; who is heard: `guard`, `strict` |
+//! | a user agent's place there | `seat` |
+//! | where requests go | `hop` |
 
+mod guard;
+mod hop;
+mod reply;
 pub mod rtp;
+mod seat;
+mod stack;
+mod streams;
+mod strict;
 pub mod ua;
+
+pub use hop::{Hop, NoHop, resolve, uri};
+pub use seat::Seat;
+pub use stack::{Beginning, Listen, PRODUCT, Responder, Stack};
+pub use streams::TlsFiles;
