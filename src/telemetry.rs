@@ -6,8 +6,9 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
-/// What is logged where nothing else is said; h3 calls the ordinary end of a connection an error.
-pub const DEFAULT_FILTER: &str = "info,h3=off";
+/// What is logged where nothing else is said; h3 calls the ordinary end of a connection an error, and rsipstack logs whole
+/// messages, numbers and credentials with them.
+pub const DEFAULT_FILTER: &str = "info,h3=off,rsipstack=off";
 
 /// Why there is no log.
 #[derive(Debug, Error)]

@@ -492,7 +492,8 @@ impl Actor {
         let (service, own) = (service.clone(), self.own.clone());
         self.tasks.spawn(async move {
             let (target, (from, to, passport, advertisement)) = call;
-            let call = Departure { from, to, passport, advertisement };
+            // Who lets a server place their call for several devices withholds nothing and says no location.
+            let call = Departure { from, to, passport, advertisement, withheld: false, location: None };
             let leaving = service.depart(target, &tg, call).await.map(Box::new);
             if let Some(mailbox) = own.upgrade() {
                 let _ = mailbox.send(Command::Depart(leaving)).await;

@@ -22,12 +22,25 @@ use crate::protocol::problem::{Code, Problem};
 pub struct Arrival {
     /// Who calls, as the other network says; none: they withhold it.
     pub from: Option<Number>,
+    /// What speaks for that.
+    pub proof: Proof,
+    /// The called side is told no number, though the network knows it.
+    pub withheld: bool,
     /// Whom.
     pub to: Number,
     /// What the far side sends and renders, as far as is known yet.
     pub advertisement: Advertisement,
     /// What [`super::gateway::Gateway::resume`] finds it again by.
     pub record: Value,
+}
+
+/// What speaks for a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The gateway's word, and how strong it is (RFC 8588 §4).
+    Gateway(Attest),
+    /// A PASSporT that came along.
+    Passport(String),
 }
 
 impl Service {
@@ -37,16 +50,18 @@ impl Service {
         arrival: Arrival,
         line: Box<dyn Line>,
     ) -> Result<CallHandle, Problem> {
-        let Arrival { from, to, advertisement, record: found_by } = arrival;
+        let Arrival { from, proof, withheld, to, advertisement, record: found_by } = arrival;
         let callee = self.locate(&to)?;
         if !callee.devices.iter().any(|tapped| common_media(&advertisement, &tapped.device.advertisement)) {
             let why = "the far side shares no codec with any device of the destination";
             return Err(Problem::new(Code::NoCommonCodec, why));
         }
-        // RFC 8588 §4: of who calls only the gateway is known.
-        let caller = match &from {
-            Some(from) => self.attest(from, &to, Attest::C)?,
-            None => Caller { withheld: true, ..Caller::default() },
+        let caller = match (&from, proof) {
+            (None, _) => Caller { withheld: true, ..Caller::default() },
+            (Some(from), Proof::Gateway(attest)) => Caller { withheld, ..self.attest(from, &to, attest)? },
+            (Some(from), Proof::Passport(text)) => {
+                Caller { withheld, ..self.verified(from, &to, &text).await? }
+            }
         };
         // Held until the call is in the directory.
         let _seats = self.seats(GATEWAY, &callee.tg)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ring::digest;
 
 use super::actor::{Actor, CallHandle, record, routed};
-use super::away::{Found, Leaving};
+use super::away::{Found, GATEWAY, Leaving};
 use super::gateway::Departure;
 use super::idempotency::Used;
 use super::registry::Handler;
@@ -210,7 +210,7 @@ impl Service {
         let third_party = handler.is_none();
         let (callee, away) = match (found, &handler) {
             (Found::Here(leg), _) => (Some(leg), None),
-            (Found::Away(_), Some(_)) if caller.withheld => {
+            (Found::Away(target), Some(_)) if caller.withheld && !self.gateway()?.withholds(&target) => {
                 let why = "the next server would tell the number of a caller who withholds it";
                 return Err(Problem::new(Code::Unreachable, why).field("destination"));
             }
@@ -220,6 +220,8 @@ impl Service {
                     to: to.clone(),
                     passport: request.passport.clone(),
                     advertisement: handler.advertisement.clone(),
+                    withheld: caller.withheld,
+                    location: caller.location.clone(),
                 };
                 let left = self.depart(target, tg, call).await;
                 // There is no call, so the same request may come again.
@@ -316,6 +318,23 @@ impl Service {
         }
         let verification = serde_json::to_value(&verdict).unwrap_or_default();
         Ok((passport, from, Caller { passport: text.to_owned(), verification, ..Caller::default() }))
+    }
+
+    /// A caller of another network, whose PASSporT came along; it is spent by that.
+    pub(super) async fn verified(&self, from: &Number, to: &Number, text: &str) -> Result<Caller, Problem> {
+        let passport = Passport::parse(text).map_err(refused)?;
+        let destination = Identity::from_number(&to.to_string())
+            .ok_or_else(|| Problem::new(Code::BadNumber, "no PASSporT can name this").field("destination"))?;
+        let (trust, now) = (&self.settings.passports, clock::now());
+        let passport = self.x5u.complete(passport, trust, &destination, GATEWAY).await.map_err(refused)?;
+        let verdict = passport.check(trust, &destination, now).map_err(refused)?;
+        // RFC 8224 §6.2.2: it speaks for who is said to call, and for nobody else.
+        if passport.orig().to_number().and_then(|orig| orig.parse().ok()).as_ref() != Some(from) {
+            return Err(refused(PassportError::Orig));
+        }
+        lock(&self.replay).spend(&passport, now).map_err(refused)?;
+        let verification = serde_json::to_value(&verdict).unwrap_or_default();
+        Ok(Caller { passport: text.to_owned(), verification, ..Caller::default() })
     }
 
     /// Whether it can give its word at all.

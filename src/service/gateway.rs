@@ -28,6 +28,8 @@ pub enum Target {
     Customer(Arc<Consumer>),
     /// An operator at whose CAMARA APIs this server has an account.
     Operator,
+    /// A telephone network, by the name of the trunk or the account that leads there.
+    Telephony(String),
 }
 
 /// A call that is to leave.
@@ -41,6 +43,10 @@ pub struct Departure {
     pub passport: String,
     /// What the caller's device can send and render.
     pub advertisement: Advertisement,
+    /// RFC 3323 §4.2: the called side is to be told no number.
+    pub withheld: bool,
+    /// Where the caller said that they are.
+    pub location: Option<Value>,
 }
 
 /// A call that the other network took.
@@ -98,6 +104,11 @@ pub trait Gateway: std::fmt::Debug + Send + Sync {
 
     /// Places a call there. The refusal is the other network's own.
     fn place(self: Arc<Self>, target: Target, call: Departure) -> Pending<Result<Departed, Problem>>;
+
+    /// Whether a caller who withholds their number may leave there: the network keeps it to itself.
+    fn withholds(&self, _target: &Target) -> bool {
+        false
+    }
 
     /// Takes up a call again after a restart; none: it is over there.
     fn resume(self: Arc<Self>, record: Value) -> Pending<Option<Box<dyn Line>>>;

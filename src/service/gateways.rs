@@ -39,6 +39,13 @@ impl Gateway for Gateways {
         Box::pin(async move { self.to(&target)?.place(target, call).await })
     }
 
+    fn withholds(&self, target: &Target) -> bool {
+        self.0
+            .iter()
+            .find(|gateway| gateway.leads_to(target))
+            .is_some_and(|gateway| gateway.withholds(target))
+    }
+
     fn resume(self: Arc<Self>, record: Value) -> Pending<Option<Box<dyn Line>>> {
         Box::pin(async move {
             for gateway in &self.0 {
@@ -124,6 +131,8 @@ mod tests {
             to: "+14085550002".parse().unwrap(),
             passport: String::new(),
             advertisement: crate::protocol::advertisement::Advertisement::default(),
+            withheld: false,
+            location: None,
         };
         for (target, way) in [(Target::Operator, "+"), (Target::Provider("q.example".into()), "+1")] {
             assert_eq!(gateways.clone().place(target, call()).await.unwrap_err().detail, way);

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::identity::replay::ReplayGuard;
+use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
 use crate::store::{Store, StoreError};
 
@@ -67,6 +68,7 @@ pub struct Service {
     pub(crate) replay: std::sync::Mutex<ReplayGuard>,
     pub(crate) store: StoreHandle,
     pub(crate) next_byway: AtomicU64,
+    lost: tokio::sync::broadcast::Sender<Number>,
     ticker: tokio::task::AbortHandle,
 }
 
@@ -77,6 +79,22 @@ pub struct StoreHandle(pub Arc<dyn Store>);
 impl std::fmt::Debug for StoreHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Store")
+    }
+}
+
+/// Numbers that were lost and that some listener has not heard of yet.
+const LOST: usize = 256;
+
+impl Service {
+    /// Another network no longer knows this number as ours: who is registered for it there is told.
+    pub fn lose(&self, number: Number) {
+        // Nobody may be listening.
+        let _ = self.lost.send(number);
+    }
+
+    /// Numbers that other networks no longer know as ours.
+    pub fn lost(&self) -> tokio::sync::broadcast::Receiver<Number> {
+        self.lost.subscribe()
     }
 }
 

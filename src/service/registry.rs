@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::RwLock;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::{StoreHandle, read, write};
 use crate::call::Device;
@@ -70,6 +71,8 @@ pub struct Registry {
     /// Registrations are few: one at a time keeps the check and the write together.
     writing: tokio::sync::Mutex<u64>,
     per_user: usize,
+    /// Rises with each change.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -143,7 +146,23 @@ impl Registry {
                 Err(error) => tracing::error!(key, %error, "a stored handler can't be read; it is left out"),
             }
         }
-        Ok(Self { store, handlers: RwLock::new(index), writing: tokio::sync::Mutex::new(order), per_user })
+        let writing = tokio::sync::Mutex::new(order);
+        Ok(Self { store, handlers: RwLock::new(index), writing, per_user, changes: watch::Sender::new(0) })
+    }
+
+    /// Tells of changes: which, one has to look.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn keep(&self, handler: &Handler) {
+        write(&self.handlers).insert(handler.clone());
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn forget(&self, key: HandlerKey) {
+        write(&self.handlers).remove(key);
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// Registers a device, or answers the one that the user registered under the same id. True: it is new.
@@ -179,7 +198,7 @@ impl Registry {
                 // The token may speak for other numbers by now.
                 same.numbers = numbers;
                 self.store.0.write(vec![record(&same)?]).await?;
-                write(&self.handlers).insert(same.clone());
+                self.keep(&same);
             }
             return Ok((same, false));
         }
@@ -202,7 +221,7 @@ impl Registry {
         };
         self.store.0.write(vec![record(&handler)?]).await?;
         *order += 1;
-        write(&self.handlers).insert(handler.clone());
+        self.keep(&handler);
         Ok((handler, true))
     }
 
@@ -210,7 +229,7 @@ impl Registry {
     pub(crate) async fn withdraw(&self, key: HandlerKey) -> Result<(), Problem> {
         let _one = self.writing.lock().await;
         self.store.0.write(vec![Write::delete(Table::Handlers, key.to_string())]).await?;
-        write(&self.handlers).remove(key);
+        self.forget(key);
         Ok(())
     }
 
@@ -230,7 +249,7 @@ impl Registry {
         handler.name.clone_from(&wanted.name);
         handler.numbers = numbers(principal, wanted);
         self.store.0.write(vec![record(&handler)?]).await?;
-        write(&self.handlers).insert(handler.clone());
+        self.keep(&handler);
         Ok(handler)
     }
 
@@ -239,7 +258,7 @@ impl Registry {
         let _one = self.writing.lock().await;
         self.own(principal, key).ok_or_else(no_such)?;
         self.store.0.write(vec![Write::delete(Table::Handlers, key.to_string())]).await?;
-        write(&self.handlers).remove(key);
+        self.forget(key);
         Ok(())
     }
 

@@ -55,6 +55,7 @@ impl Service {
             replay: Mutex::new(ReplayGuard::new(REPLAY_CAPACITY)),
             store,
             next_byway: AtomicU64::new(1),
+            lost: tokio::sync::broadcast::channel(super::LOST).0,
             ticker,
         });
         service.restore().await?;

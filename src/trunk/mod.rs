@@ -171,8 +171,8 @@ impl Gateway for Trunks {
         let place = match target {
             Target::Provider(domain) => Place::Provider(domain),
             Target::Customer(customer) => Place::Customer(Consumer::clone(&customer)),
-            Target::Operator => {
-                let none = Problem::new(Code::Unreachable, "no trunk leads to an operator");
+            Target::Operator | Target::Telephony(_) => {
+                let none = Problem::new(Code::Unreachable, "no trunk of RIPT leads there");
                 return Box::pin(std::future::ready(Err(none)));
             }
         };

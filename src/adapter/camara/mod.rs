@@ -37,9 +37,12 @@ mod sessions;
 mod settings;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use axum::Router;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::adapter::webrtc::WebRtc;
@@ -48,7 +51,7 @@ use crate::identity::principal::UserId;
 use crate::protocol::id::TgId;
 use crate::protocol::number::Number;
 use crate::protocol::time::Timestamp;
-use crate::service::Service;
+use crate::service::{Service, lock};
 use crate::store::StoreError;
 pub(crate) use address::PATTERN as ADDRESS_PATTERN;
 use auth::Caller;
@@ -67,6 +70,8 @@ struct Camara {
     service: Arc<Service>,
     registrations: Registrations,
     _watcher: registration::Watcher,
+    /// Hears of lost numbers; aborted when this is dropped.
+    listening: Mutex<JoinSet<()>>,
     sessions: Arc<Sessions>,
     notices: Arc<Notices>,
     correlators: byon::Correlators,
@@ -156,10 +161,21 @@ pub async fn router(service: Arc<Service>, settings: Settings) -> Result<Router,
     let registrations =
         Registrations::load(service.store.clone(), registrations, clock::now(), ended).await?;
     let _watcher = registrations.watch();
-    let correlators = byon::Correlators::default();
-    let camara =
-        Camara { service, registrations, _watcher, sessions, notices, correlators, max_body, tg, emergency };
+    let (correlators, listening) = (byon::Correlators::default(), Mutex::default());
+    let camara = Camara {
+        service,
+        registrations,
+        _watcher,
+        listening,
+        sessions,
+        notices,
+        correlators,
+        max_body,
+        tg,
+        emergency,
+    };
     let camara = Arc::new(camara);
+    lock(&camara.listening).spawn(hear_of_losses(Arc::downgrade(&camara), camara.service.lost()));
     camara.restore().await;
     camara.sessions.restore().await?;
     let routes = racm::routes()
@@ -183,6 +199,20 @@ fn bind(listen: SocketAddr, any_port: bool, public: &[IpAddr], most: usize) -> s
     }
 }
 
+/// Registrations of a number that a telephone network took away end.
+async fn hear_of_losses(camara: Weak<Camara>, mut lost: broadcast::Receiver<Number>) {
+    loop {
+        match lost.recv().await {
+            Ok(number) => match camara.upgrade() {
+                Some(camara) => camara.registrations.lose(&number),
+                None => return,
+            },
+            Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "lost numbers were not heard of"),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
 /// What is done about a registration that has ended: it rings no more, and whoever wants to know is told.
 fn ended(sessions: Arc<Sessions>, notices: Arc<Notices>) -> registration::Ended {
     Box::new(move |one, end| {
@@ -191,6 +221,7 @@ fn ended(sessions: Arc<Sessions>, notices: Arc<Notices>) -> registration::Ended 
         let (reason, description) = match end {
             End::Expired => (RegistrationEnd::Expired, "the registration's time has passed; register again"),
             End::Deleted => (RegistrationEnd::Network, "the registration was deleted"),
+            End::Lost => (RegistrationEnd::Network, "the telephone network ended the number's registration"),
         };
         notices.tell(
             &one.user,

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::phone::PhoneNumber;
 use crate::identity::principal::UserId;
+use crate::protocol::number::Number;
 use crate::protocol::time::Timestamp;
 use crate::service::{StoreHandle, lock};
 use crate::store::{MAX_BATCH_WRITES, StoreError, Table, Write};
@@ -222,6 +223,14 @@ impl Registrations {
             return Err(error.into());
         }
         Ok(after)
+    }
+
+    /// Ends all registrations of a number that another network took away.
+    pub(super) fn lose(&self, number: &Number) {
+        self.shared.with(|book| {
+            book.lose(number);
+            self.shared.tidy(book);
+        });
     }
 
     pub(super) async fn remove(&self, now: Timestamp, user: &UserId, id: Uuid) -> Result<(), Refusal> {

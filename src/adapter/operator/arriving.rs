@@ -11,9 +11,10 @@ use super::book::Ear;
 use super::line::{OperatorLine, Side};
 use super::media::Media;
 use crate::adapter::mapping::Status;
+use crate::identity::passport::Attest;
 use crate::protocol::number::Number;
 use crate::protocol::problem::Code;
-use crate::service::arrive::Arrival;
+use crate::service::arrive::{Arrival, Proof};
 use crate::service::lock;
 
 /// Invitations that are being answered at once.
@@ -52,6 +53,9 @@ async fn arrive(account: &Arc<Account>, told: Told) -> Result<(), Status> {
     let record = Record { operator: account.number.to_string(), session: told.session };
     let arrival = Arrival {
         from: told.originator.as_deref().and_then(caller),
+        // RFC 8588 §4: of who calls only the gateway is known.
+        proof: Proof::Gateway(Attest::C),
+        withheld: false,
         to: account.number.clone(),
         advertisement: Media::possible(),
         record: json!(record),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::super::phone::PhoneNumber;
 use super::{ALL, End, Limits, PER_DEVICE, Refusal, Registration, Wanted};
 use crate::identity::principal::UserId;
+use crate::protocol::number::Number;
 use crate::protocol::time::Timestamp;
 
 /// The active registrations. Each method first lets go of what has ended.
@@ -153,6 +154,17 @@ impl Book {
             let one = self.forget(id);
             self.untold.extend(one.map(|one| (one, End::Expired)));
             self.ends.remove(&(end, id));
+            self.gone.push(id);
+        }
+    }
+
+    /// Ends all registrations of a number.
+    pub(super) fn lose(&mut self, number: &Number) {
+        let number = number.to_string();
+        let of_number = self.all.values().filter(|one| one.number.as_str() == number).map(|one| one.id);
+        for id in of_number.collect::<Vec<_>>() {
+            let one = self.forget(id);
+            self.untold.extend(one.map(|one| (one, End::Lost)));
             self.gone.push(id);
         }
     }

@@ -180,6 +180,23 @@ async fn each_end_is_told_once_whoever_notices_it() {
 }
 
 #[tokio::test]
+async fn a_number_that_its_network_took_away_loses_all_its_registrations_and_no_other() {
+    let store = Arc::new(MemoryStore::new());
+    let (all, ends) = told(&store, Limits::default(), NOW).await;
+    let first = all.create(NOW, wanted("alice", 1, 1, None)).await.unwrap();
+    let second = all.create(NOW, wanted("alice", 2, 1, None)).await.unwrap();
+    let other = all.create(NOW, wanted("bob", 1, 2, None)).await.unwrap();
+    assert_ne!(first.number, other.number);
+    all.lose(&first.number.as_str().parse().unwrap());
+    let mut told = lock(&ends).clone();
+    told.sort_by_key(|(id, _)| *id != first.id);
+    assert_eq!(told, [(first.id, End::Lost), (second.id, End::Lost)]);
+    assert_eq!(all.active(NOW), [other]);
+    all.lose(&first.number.as_str().parse().unwrap());
+    assert_eq!(lock(&ends).len(), 2);
+}
+
+#[tokio::test]
 async fn the_watcher_ends_a_registration_that_nobody_asks_for() {
     let store = Arc::new(MemoryStore::new());
     let limits = Limits { shortest: Duration::ZERO, ..Limits::default() };

@@ -15,6 +15,8 @@ pub(in super::super) enum End {
     Expired,
     /// Its owner deleted it.
     Deleted,
+    /// The network no longer knows its number as ours.
+    Lost,
 }
 
 /// Called once with each registration that has ended, while no lock is held; it must not wait.
