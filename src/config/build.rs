@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use super::error::{ConfigError, Place};
 use super::section::{Section, resolve};
 use super::tree::Table;
-use super::{Config, DEFAULT_DATA, TlsFiles, camara, operator};
+use super::{Config, DEFAULT_DATA, TlsFiles, camara, operator, sip};
 use crate::call::Timing;
 use crate::identity::certificate::Anchors;
 use crate::identity::enrol::Enroller;
@@ -72,6 +72,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     audit.finish()?;
     let camara = top.section("camara")?;
     let operators = top.sections("operator")?;
+    let sip = top.section("sip")?;
     let issuers = top.sections("issuer")?;
     let tgs = top.sections("tg")?;
     // Before anything is missed: what is misspelt is not missing.
@@ -95,6 +96,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
     let rest = camara::Rest { max_body: body, listen: &listen, dev, tgs: &ids };
     let camara = camara::settings(camara, &rest)?;
     let operators = operators.into_iter().try_fold(Vec::new(), operator::account)?;
+    let sip = sip::settings(sip)?;
     let config = Config {
         listen_by_default,
         listen,
@@ -136,6 +138,7 @@ pub(super) fn build(table: Table, place: Place, dev: bool) -> Result<Config, Con
         },
         camara,
         operators,
+        sip,
         transport: transport::Limits {
             // hyper takes no smaller buffer than 8192 bytes.
             max_header_bytes: limits

@@ -8,7 +8,7 @@
 //! | every key, and the nearest to a wrong one | `keys` |
 //! | how the three sources are laid over each other | `tree` |
 //! | how a value is taken and typed | `section` |
-//! | what the keys mean, defaults, bounds | `build`; of CAMARA's APIs `camara`, of others' `operator` |
+//! | what the keys mean, defaults, bounds | `build`; of CAMARA's APIs `camara`, of others' `operator`; telephone networks `sip` |
 //! | what is said about mistakes | `error` |
 
 mod build;
@@ -17,6 +17,7 @@ mod error;
 mod keys;
 mod operator;
 mod section;
+mod sip;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -62,6 +63,8 @@ pub struct Config {
     pub camara: adapter::camara::Settings,
     /// Accounts at operators.
     pub operators: Vec<adapter::operator::AccountSettings>,
+    /// Telephone networks.
+    pub sip: adapter::ims::Settings,
     /// For the transports.
     pub transport: transport::Limits,
     /// Request streams that a peer may have open at once on one connection.

@@ -5,9 +5,10 @@
 //! | a call's signalling, pure | [`ua`] |
 //! | a call's media | [`rtp`] |
 //! | sockets, and whose a message is | `stack`, `streams`; who is heard: `guard`, `strict` |
-//! | a user agent's place there | `seat` |
+//! | a user agent's place there | `seat`; at work: `agent` |
 //! | where requests go | `hop` |
 
+mod agent;
 mod guard;
 mod hop;
 mod reply;
@@ -18,6 +19,7 @@ mod streams;
 mod strict;
 pub mod ua;
 
+pub use agent::{Agent, DialogName};
 pub use hop::{Hop, NoHop, resolve, uri};
 pub use seat::Seat;
 pub use stack::{Beginning, Listen, PRODUCT, Responder, Stack};

@@ -18,7 +18,7 @@ use rsipstack::transaction::{Endpoint, EndpointBuilder, Transaction};
 use rsipstack::transport::udp::{UdpConnection, UdpInner};
 use rsipstack::transport::{SipAddr, SipConnection, TransportEvent, TransportLayer};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::guard::{Admission, Gate, Guarded};
@@ -57,7 +57,7 @@ pub struct Listen {
 
 /// A message for a call's task.
 #[derive(Debug)]
-pub enum Arrived {
+pub(super) enum Arrived {
     /// A request; without a way to respond it is ACK, or a CANCEL that has its answer.
     Request(Box<Request>, Option<Responder>),
     /// A response to ours.
@@ -316,10 +316,10 @@ impl Stack {
         self.gate.counts()
     }
 
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+        tasks.spawn(task)
     }
 
     /// A new server transaction: a dialog's, or the beginning of something.

@@ -1,0 +1,160 @@
+//! A user agent at work: the pure core, its place at the SIP end, and the clock.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use super::hop::Hop;
+use super::reply;
+use super::seat::Seat;
+use super::stack::{Beginning, Stack};
+use super::ua::{Command, Event, Input, Output, Profile, Ua};
+use crate::clock;
+
+/// Events that wait for whoever owns the call.
+const EVENTS: usize = 64;
+/// Commands that wait for the user agent.
+const COMMANDS: usize = 32;
+
+/// The names of a dialog (RFC 3261 §12): Call-ID, our tag, theirs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DialogName {
+    /// Call-ID.
+    pub call_id: String,
+    /// Ours.
+    pub local: String,
+    /// Theirs, once there is one.
+    pub remote: String,
+}
+
+/// What its owner holds of a call; dropped, the call is ended without a word: say [`Command::End`] first.
+#[derive(Debug)]
+pub struct Agent {
+    commands: mpsc::Sender<Command>,
+    /// What happens; closed after [`Event::Ended`].
+    pub events: mpsc::Receiver<Event>,
+    name: watch::Receiver<DialogName>,
+    task: Option<AbortHandle>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Agent {
+    /// Calls, by this hop first of all.
+    pub fn place(stack: &Arc<Stack>, profile: Profile, offer: Option<String>, via: &str, hop: Hop) -> Self {
+        let mut seat = Seat::new(stack);
+        seat.prefer(via, hop);
+        let ua = Ua::place(clock::instant(), profile, offer);
+        Self::start(stack, seat, ua)
+    }
+
+    /// Takes a call in; none: it was refused.
+    pub fn arrive(stack: &Arc<Stack>, beginning: Beginning, profile: Profile) -> Option<Self> {
+        let (mut seat, id, invite) = Seat::of(stack, beginning);
+        match Ua::arrive(clock::instant(), profile, id, invite) {
+            Ok(ua) => Some(Self::start(stack, seat, ua)),
+            Err(refusal) => {
+                seat.respond(id, *refusal);
+                None
+            }
+        }
+    }
+
+    fn start(stack: &Stack, mut seat: Seat, ua: Ua) -> Self {
+        seat.claim(ua.call_id(), ua.local_tag());
+        let (commands, wanted) = mpsc::channel(COMMANDS);
+        let (happened, events) = mpsc::channel(EVENTS);
+        let (names, name) = watch::channel(dialog(&ua));
+        let task = stack.spawn(run(seat, ua, wanted, happened, names));
+        Self { commands, events, name, task: Some(task) }
+    }
+
+    /// The dialog's names as they are now.
+    pub fn dialog(&self) -> DialogName {
+        self.name.borrow().clone()
+    }
+
+    /// Says what our side wants; what doesn't fit is told by no event. False: the call is over, or hangs.
+    pub fn say(&self, command: Command) -> bool {
+        self.commands.try_send(command).is_ok()
+    }
+
+    /// Ends it, and lets the far side be told in peace.
+    pub fn end(mut self, command: Command) {
+        self.say(command);
+        // The task ends by itself once the far side has answered.
+        self.task = None;
+    }
+}
+
+fn dialog(ua: &Ua) -> DialogName {
+    let remote = ua.remote_tag().unwrap_or_default().to_owned();
+    DialogName { call_id: ua.call_id().to_owned(), local: ua.local_tag().to_owned(), remote }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn run(
+    mut seat: Seat,
+    mut ua: Ua,
+    mut wanted: mpsc::Receiver<Command>,
+    happened: mpsc::Sender<Event>,
+    names: watch::Sender<DialogName>,
+) {
+    let mut deaf = false;
+    loop {
+        while let Some(output) = ua.poll() {
+            match output {
+                Output::Request(id, request) => seat.request(id, request).await,
+                Output::Cancel(id, reason) => seat.cancel(id, reason).await,
+                Output::Ack(ack) => seat.acknowledge(ack).await,
+                Output::Respond(id, response) => seat.respond(id, response),
+                Output::Event(event) => {
+                    names.send_if_modified(|name| {
+                        let now = dialog(&ua);
+                        std::mem::replace(name, now.clone()) != now
+                    });
+                    // An owner that is gone hears nothing; the dialog ends in order all the same.
+                    let _ = happened.send(event).await;
+                }
+            }
+        }
+        if ua.is_over() {
+            return;
+        }
+        let input = tokio::select! {
+            input = seat.next() => input,
+            command = wanted.recv(), if !deaf => match command {
+                Some(command) => Input::Do(command),
+                None => {
+                    deaf = true;
+                    Input::Do(Command::End { reason: None })
+                }
+            },
+            () = until(ua.next_timeout()) => Input::Tick,
+        };
+        let unanswered = match &input {
+            Input::Request(id, request) => Some((*id, request.clone())),
+            _ => None,
+        };
+        if let Err(refused) = ua.handle(clock::instant(), input) {
+            tracing::debug!(%refused, "a SIP call takes no such thing now");
+            if let Some((id, request)) = unanswered {
+                seat.respond(id, reply::response(&request, 500, vec![]));
+            }
+        }
+    }
+}
