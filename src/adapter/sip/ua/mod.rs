@@ -1,9 +1,50 @@
 //! The UA core of one call (RFC 3261 §13 to §15 and what grew on it), pure: `Ua::handle` takes what happened and the time, and
 //! leaves [`Output`]s to be drained. Retransmissions below (RFC 3261 §17) are the transaction layer's.
+//!
+//! | for | look in |
+//! |---|---|
+//! | an INVITE of ours, its branches and its end | `uac` |
+//! | an INVITE that came in | `uas` |
+//! | reliable provisional responses, both ways | `reliable` |
+//! | requests in the dialog | `within` |
+//! | offers after the first, both ways, and glare | `modify`; who may offer: `offer` |
+//! | the session timer | `session` |
+//! | transfer | `refer` |
+//! | how it ends, and what is still done then | `end` |
+//! | challenges | `auth` |
 
-use std::time::Duration;
+mod auth;
+mod build;
+mod dialog;
+mod dispatch;
+mod end;
+mod header;
+mod modify;
+mod offer;
+mod refer;
+mod reliable;
+mod session;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod uac;
+mod uas;
+mod within;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use rsipstack::sip::{Request, Response};
+
+use self::auth::Challenges;
+use self::dialog::Dialog;
+use self::dispatch::{Client, Server};
+use self::modify::Modify;
+use self::refer::Transfers;
+use self::session::SessionTimer;
+use self::timer::{Random, Timers};
+use self::uac::{Ack, Placed};
+use self::uas::{Arrived, Unacked};
 
 /// Names a client transaction of a call; the first INVITE's is 0.
 pub type ClientId = u32;
@@ -36,6 +77,8 @@ pub struct Profile {
     pub credentials: Option<std::sync::Arc<dyn Credentials>>,
     /// User-Agent, or Server.
     pub product: String,
+    /// What tags, the Call-ID and random waits are made of: a random number that no other call has.
+    pub seed: u128,
 }
 
 /// RFC 3262
@@ -51,7 +94,9 @@ pub enum Reliable {
 
 /// Answers 401 and 407 (RFC 3261 §22).
 pub trait Credentials: std::fmt::Debug + Send + Sync {
-    /// The value of (Proxy-)Authorization for this challenge; none: it can't be answered, or was answered wrongly before.
+    /// The value of (Proxy-)Authorization for this challenge; none: it can't be answered, or was answered wrongly before. `count`
+    /// (RFC 7616's `nc`): how many requests of this call answered it, this one included; a count of 2 and more is a later request
+    /// that answers unasked.
     fn authorize(&self, challenge: &str, method: &str, uri: &str, body: &[u8], count: u32) -> Option<String>;
 }
 
@@ -82,9 +127,9 @@ pub enum Command {
         /// The answer.
         answer: Option<String>,
     },
-    /// 200.
+    /// 200. It waits for the PRACK of a reliable response with a description (RFC 3262 §3).
     Accept {
-        /// The answer; if the INVITE had no offer, our offer.
+        /// The answer; if the INVITE had no offer, our offer. Not sent where a reliable response had it.
         sdp: String,
     },
     /// Refuses a call that came in.
@@ -98,7 +143,8 @@ pub enum Command {
     },
     /// Offers anew: re-INVITE, or UPDATE before the answer (RFC 3311 §5.1).
     Offer(String),
-    /// Answers the far side's newest offer ([`Event::Offered`]).
+    /// Answers the far side's offer ([`Event::Offered`]) that isn't answered yet; but that of the INVITE which came in is answered by
+    /// Ring, Progress or Accept.
     Answer(String),
     /// Refuses it: 488.
     RefuseOffer,
@@ -161,7 +207,7 @@ pub enum Event {
         /// Referred-By.
         by: Option<String>,
     },
-    /// How our REFER fares: the status line's code.
+    /// How our REFER fares: the status line's code. 200 and more: it is done; a refusal of the REFER itself comes as its code.
     Referred(u16),
     /// DTMF in INFO: `application/dtmf-relay`.
     Digit(char, u32),
@@ -195,4 +241,188 @@ pub enum By {
     Near,
     /// A timer, or a fault of the far side: its dialog is told.
     Timer,
+}
+
+/// Why a command was refused. It changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is over.
+    #[error("the call is over")]
+    Over,
+    /// The call isn't there yet, or is past it.
+    #[error("this doesn't fit the state of the call: {0}")]
+    State(&'static str),
+    /// No offer of the far side waits for an answer.
+    #[error("the far side has made no offer that waits for an answer")]
+    NoOffer,
+    /// An offer is out, ours or theirs.
+    #[error("an offer is out already, and isn't answered")]
+    OfferOut,
+    /// Not from 300 to 699.
+    #[error("{0} is not the code of a refusal: 300 to 699")]
+    Code(u16),
+}
+
+/// A dialog's name (RFC 3261 §12), for Replaces (RFC 3891) and for who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialogId {
+    /// Call-ID.
+    pub call_id: String,
+    /// Our tag.
+    pub local_tag: String,
+    /// The far side's tag; empty: it has none.
+    pub remote_tag: String,
+    /// The far side's Contact URI: what Refer-To names.
+    pub remote_target: String,
+    /// Not confirmed.
+    pub early: bool,
+}
+
+impl DialogId {
+    /// RFC 3891 §6.1: the value of Replaces that the dialog's far side understands: `to-tag` is its own.
+    pub fn replaces(&self) -> String {
+        format!("{};to-tag={};from-tag={}", self.call_id, self.remote_tag, self.local_tag)
+    }
+}
+
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No 2xx.
+    Early,
+    /// 2xx went or came.
+    Up,
+    /// [`Event::Ended`] was told; requests are still out, or a late 2xx may come.
+    Over,
+    /// Nothing more.
+    Gone,
+}
+
+/// A call's user agent.
+#[derive(Debug)]
+pub struct Ua {
+    profile: Profile,
+    call_id: String,
+    local_tag: String,
+    /// Our From or To, with the tag.
+    local: String,
+    phase: Phase,
+    /// Early ones of our INVITE's branches; or the one.
+    dialogs: Vec<Dialog>,
+    placed: Option<Placed>,
+    arrived: Option<Arrived>,
+    unacked: Option<Unacked>,
+    acks: VecDeque<Ack>,
+    clients: Vec<Client>,
+    next_id: ClientId,
+    servers: Vec<Server>,
+    modify: Modify,
+    session: SessionTimer,
+    transfers: Transfers,
+    auth: Challenges,
+    timers: Timers,
+    random: Random,
+    out: VecDeque<Output>,
+}
+
+impl Ua {
+    /// A call of ours; the INVITE is in the outputs. Without an `offer` the far side makes it ([`Event::Offered`]). A target that
+    /// isn't a URI: over at once.
+    pub fn place(now: Instant, profile: Profile, offer: Option<String>) -> Self {
+        uac::place(now, profile, offer)
+    }
+
+    /// A call that comes in; an offer in it is told ([`Event::Offered`]).
+    ///
+    /// # Errors
+    /// The response that refuses it.
+    pub fn arrive(
+        now: Instant,
+        profile: Profile,
+        id: ServerId,
+        invite: Request,
+    ) -> Result<Self, Box<Response>> {
+        uas::arrive(now, profile, id, invite)
+    }
+
+    /// Takes in what happened. Then: [`Self::poll`] until it is empty, and a [`Input::Tick`] at [`Self::next_timeout`].
+    ///
+    /// # Errors
+    /// A command that doesn't fit; nothing else is refused.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Result<(), Refused> {
+        let done = match input {
+            Input::Request(id, request) => {
+                self.on_request(now, id, request);
+                Ok(())
+            }
+            Input::Response(id, response) => {
+                self.on_response(now, id, response);
+                Ok(())
+            }
+            Input::Do(command) => self.on_command(now, command),
+            Input::Tick => Ok(()),
+        };
+        self.on_timers(now);
+        self.settle(now);
+        done
+    }
+
+    /// What is to be done next.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// When a [`Input::Tick`] is due.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        (self.phase != Phase::Gone).then(|| self.timers.next()).flatten()
+    }
+
+    /// Call-ID. With [`Self::local_tag`] it names the requests that are this call's: the tag is in their To.
+    pub fn call_id(&self) -> &str {
+        &self.call_id
+    }
+
+    /// Our tag.
+    pub fn local_tag(&self) -> &str {
+        &self.local_tag
+    }
+
+    /// The INVITE that came in.
+    pub fn invite(&self) -> Option<&Request> {
+        self.arrived.as_ref().map(|a| &a.invite)
+    }
+
+    /// Whether it can be forgotten: [`Event::Ended`] was told, and nothing of it is out on the network.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Gone
+    }
+
+    /// The dialog; of an unanswered call of ours, that of the branch which spoke last.
+    pub fn dialog(&self) -> Option<DialogId> {
+        let heard = self.modify.described.as_ref().and_then(|(tag, _)| self.find(tag));
+        let dialog = heard.or_else(|| self.dialogs.last())?;
+        Some(DialogId {
+            call_id: self.call_id.clone(),
+            local_tag: self.local_tag.clone(),
+            remote_tag: dialog.tag.clone(),
+            remote_target: dialog.target.to_string(),
+            early: self.phase == Phase::Early,
+        })
+    }
+
+    fn find(&self, tag: &str) -> Option<&Dialog> {
+        self.dialogs.iter().find(|d| d.tag == tag)
+    }
+
+    fn find_mut(&mut self, tag: &str) -> Option<&mut Dialog> {
+        self.dialogs.iter_mut().find(|d| d.tag == tag)
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.out.push_back(Output::Event(event));
+    }
+
+    fn respond(&mut self, id: ServerId, response: Response) {
+        self.out.push_back(Output::Respond(id, response));
+    }
 }

@@ -1,0 +1,487 @@
+//! Offers and answers that are told to our side, and those that change a call: re-INVITE (RFC 3261 §14) and UPDATE (RFC 3311), both
+//! ways, with glare.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rsipstack::sip::{Method, Request, Response};
+
+use super::dispatch::{Client, Kind, Server};
+use super::header::{self, Body};
+use super::offer::{Bearer, Carrier, none_of};
+use super::timer::Timer;
+use super::{Event, Phase, Refused, ServerId, Ua, build};
+
+/// How long our side has for an answer: less than the far side's transaction lasts.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// How often an offer is made again after glare.
+const TRIES: u8 = 8;
+
+/// Offers and descriptions on their way.
+#[derive(Debug, Default)]
+pub(super) struct Modify {
+    /// What was told last as the answer, and of which branch.
+    pub(super) described: Option<(String, String)>,
+    /// Dialogs whose offer waits for our side; the first one's was told.
+    offers: VecDeque<String>,
+    /// Our offer, to be made again after glare.
+    retry: Option<String>,
+    tries: u8,
+    /// Our offer, to be made after the ACK.
+    queued: Option<String>,
+}
+
+impl Modify {
+    /// The dialogs are no more.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Ua {
+    /// Tells an answer, unless it is what was told last.
+    pub(super) fn describe(&mut self, tag: &str, sdp: String) {
+        if self.modify.described.as_ref().is_none_or(|(t, s)| t != tag || *s != sdp) {
+            self.describe_anew(tag, sdp);
+        }
+    }
+
+    fn describe_anew(&mut self, tag: &str, sdp: String) {
+        self.modify.described = Some((tag.to_owned(), sdp.clone()));
+        self.tell(Event::Described(sdp));
+    }
+
+    /// The far side offered: one offer is told at a time.
+    pub(super) fn offered(&mut self, now: Instant, tag: &str) {
+        self.modify.offers.push_back(tag.to_owned());
+        if self.modify.offers.len() == 1 {
+            self.tell_offer(now);
+        }
+    }
+
+    fn tell_offer(&mut self, now: Instant) {
+        let Some(dialog) = self.modify.offers.front().and_then(|tag| self.find(tag)) else { return };
+        let (theirs, sdp) = (dialog.talk.theirs(), dialog.talk.their_offer().map(str::to_owned));
+        if theirs != Some(Bearer::Invite) {
+            self.timers.set(Timer::Answer, now + ANSWER);
+        }
+        if let Some(sdp) = sdp {
+            self.tell(Event::Offered(sdp));
+        }
+    }
+
+    /// An offer was answered, refused, or its branch is no more.
+    pub(super) fn offer_gone(&mut self, now: Instant, tag: &str) {
+        let told = self.modify.offers.front().is_some_and(|t| t == tag);
+        self.modify.offers.retain(|t| t != tag);
+        if told {
+            self.timers.stop(Timer::Answer);
+            self.tell_offer(now);
+        }
+    }
+
+    /// One branch is the dialog.
+    pub(super) fn offers_of(&mut self, now: Instant, tag: &str) {
+        let others = self.modify.offers.iter().filter(|t| *t != tag).cloned().collect::<Vec<_>>();
+        for other in others {
+            self.offer_gone(now, &other);
+        }
+    }
+
+    /// A request's offer waits for our side.
+    pub(super) fn wait_for_answer(&mut self, now: Instant, id: ServerId, tag: &str, request: Request) {
+        self.servers.push(Server { id, request });
+        self.offered(now, tag);
+    }
+
+    fn take_server(&mut self, id: ServerId) -> Option<Server> {
+        let at = self.servers.iter().position(|s| s.id == id)?;
+        Some(self.servers.swap_remove(at))
+    }
+
+    /// Our answer.
+    pub(super) fn answer(&mut self, now: Instant, sdp: &str) -> Result<(), Refused> {
+        let tag = self.modify.offers.front().cloned().ok_or(Refused::NoOffer)?;
+        let dialog = self.find_mut(&tag).ok_or(Refused::NoOffer)?;
+        if dialog.talk.theirs() == Some(Bearer::Invite) {
+            return Err(Refused::State("the INVITE's offer is answered by Ring, Progress or Accept"));
+        }
+        match dialog.talk.answer(sdp).ok_or(Refused::NoOffer)? {
+            Bearer::Request(id) => {
+                if let Some(server) = self.take_server(id) {
+                    self.answer_request(now, &tag, &server, sdp);
+                }
+            }
+            Bearer::Reliable { rseq, seq } => self.prack(&tag, rseq, seq, Some(sdp)),
+            Bearer::Success { seq } => self.ack(&tag, seq, Some(sdp)),
+            Bearer::Invite => {}
+        }
+        self.offer_gone(now, &tag);
+        Ok(())
+    }
+
+    fn answer_request(&mut self, now: Instant, tag: &str, server: &Server, sdp: &str) {
+        let request = &server.request;
+        let mut response = self.full(request, 200, Some(sdp));
+        if request.method != Method::PRack {
+            if self.phase == Phase::Up {
+                self.session_answer(now, &request.headers, &mut response.headers);
+            }
+            if let Some(dialog) = self.find_mut(tag) {
+                dialog.refresh(&request.headers);
+            }
+        }
+        if request.method == Method::Invite {
+            let seq = header::cseq(&request.headers).map_or(0, |(n, _)| n);
+            self.await_ack(now, tag, seq, false, false);
+        }
+        self.respond(server.id, response);
+    }
+
+    /// Our refusal.
+    pub(super) fn refuse_offer(&mut self, now: Instant) -> Result<(), Refused> {
+        let tag = self.modify.offers.front().cloned().ok_or(Refused::NoOffer)?;
+        let theirs = self.find(&tag).and_then(|d| d.talk.theirs()).ok_or(Refused::NoOffer)?;
+        match theirs {
+            Bearer::Invite => return self.reject(now, 488, None, None),
+            Bearer::Request(id) => {
+                if let Some(dialog) = self.find_mut(&tag) {
+                    dialog.talk.refuse();
+                }
+                if let Some(server) = self.take_server(id) {
+                    self.refuse(id, &server.request, 488);
+                }
+                self.offer_gone(now, &tag);
+            }
+            // An offer in a response can't be refused: the call is ended (RFC 3261 §13.2.2.4).
+            Bearer::Reliable { .. } | Bearer::Success { .. } => {
+                return self.give_up(now, "the offer was not acceptable");
+            }
+        }
+        Ok(())
+    }
+
+    /// An offer in the 2xx that nobody will answer: the ACK takes none of it (RFC 3261 §13.2.2.4).
+    pub(super) fn take_nothing(&mut self) {
+        let Some(dialog) = self.dialogs.first() else { return };
+        let (tag, offer) = (dialog.tag.clone(), dialog.talk.their_offer().map(none_of));
+        if let (Some(Bearer::Success { seq }), Some(answer)) = (dialog.talk.theirs(), offer) {
+            self.ack(&tag, seq, Some(&answer));
+        }
+    }
+
+    /// Our side didn't answer in time.
+    pub(super) fn no_answer(&mut self, now: Instant) {
+        if self.refuse_offer(now).is_ok() {
+            tracing::debug!("an offer of the far side was not answered by ours");
+        }
+    }
+
+    /// Our offer.
+    pub(super) fn offer(&mut self, sdp: String) -> Result<(), Refused> {
+        if self.phase == Phase::Early {
+            return self.offer_early(&sdp);
+        }
+        if self.modify.retry.is_some() {
+            self.modify.retry = Some(sdp);
+            return Ok(());
+        }
+        if self.awaits_ack() && self.modify.queued.is_none() {
+            self.modify.queued = Some(sdp);
+            return Ok(());
+        }
+        let tag = self.dialogs.first().map(|d| d.tag.clone());
+        let Some(tag) = tag.filter(|_| self.may_reinvite()) else { return Err(Refused::OfferOut) };
+        self.reinvite(&tag, &sdp, false);
+        Ok(())
+    }
+
+    /// RFC 3311 §5.1: before the answer, by UPDATE, once the first exchange is done.
+    fn offer_early(&mut self, sdp: &str) -> Result<(), Refused> {
+        if self.arrived.as_ref().is_some_and(|a| a.sent.holds_back()) {
+            return Err(Refused::OfferOut);
+        }
+        let heard = self.modify.described.as_ref().map(|(tag, _)| tag.clone());
+        let tag = heard.or_else(|| self.dialogs.last().map(|d| d.tag.clone()));
+        let dialog = tag.and_then(|tag| self.find(&tag)).ok_or(Refused::State("no early dialog"))?;
+        if !dialog.updates {
+            return Err(Refused::State(
+                "the far side doesn't know UPDATE, so the call has to be answered first",
+            ));
+        }
+        if !dialog.talk.stable() {
+            return Err(Refused::OfferOut);
+        }
+        let tag = dialog.tag.clone();
+        self.update(&tag, sdp);
+        Ok(())
+    }
+
+    fn update(&mut self, tag: &str, sdp: &str) {
+        let Some(dialog) = self.find_mut(tag) else { return };
+        dialog.talk.offer(sdp, Carrier::Update);
+        let seq = dialog.next_seq();
+        let Some(dialog) = self.find(tag) else { return };
+        let mut request = self.within(dialog, Method::Update, seq);
+        request.body = build::with_body(&mut request.headers, "application/sdp", Some(sdp));
+        self.send(Kind::Update { refresh: false }, tag, request);
+    }
+
+    /// RFC 3261 §14.1: no INVITE while another is open, either way; and no offer is out.
+    pub(super) fn may_reinvite(&self) -> bool {
+        let ours = self.clients.iter().any(|c| matches!(c.kind, Kind::Reinvite { .. }));
+        let theirs = self.servers.iter().any(|s| s.request.method == Method::Invite);
+        !ours && !theirs && !self.awaits_ack() && self.dialogs.first().is_some_and(|d| d.talk.stable())
+    }
+
+    pub(super) fn reinvite(&mut self, tag: &str, sdp: &str, refresh: bool) {
+        let Some(dialog) = self.find_mut(tag) else { return };
+        dialog.talk.offer(sdp, Carrier::Invite);
+        // RFC 3262 §4: RSeq is counted anew for each INVITE.
+        dialog.rseq = None;
+        let seq = dialog.next_seq();
+        let Some(dialog) = self.find(tag) else { return };
+        let mut request = self.within(dialog, Method::Invite, seq);
+        self.session_keep(&mut request.headers);
+        request.body = build::with_body(&mut request.headers, "application/sdp", Some(sdp));
+        self.send(Kind::Reinvite { refresh }, tag, request);
+    }
+
+    /// A provisional response to our re-INVITE; only a reliable one says anything.
+    pub(super) fn provisional_again(&mut self, now: Instant, tag: &str, response: &Response) {
+        let Some((seq, _)) = header::cseq(&response.headers) else { return };
+        if self.phase == Phase::Up && header::has(&response.headers, "Require", "100rel") {
+            self.take_provisional(now, tag, seq, response);
+        }
+    }
+
+    /// The final response to our re-INVITE or UPDATE.
+    pub(super) fn modified(&mut self, now: Instant, client: &Client, response: &Response) {
+        let code = response.status_code.code();
+        let (carrier, refresh) = match client.kind {
+            Kind::Update { refresh } => (Carrier::Update, refresh),
+            Kind::Reinvite { refresh } => (Carrier::Invite, refresh),
+            _ => return,
+        };
+        if code >= 300 {
+            return self.not_modified(now, client, response, carrier, refresh);
+        }
+        if let Some(dialog) = self.find_mut(&client.tag) {
+            dialog.refresh(&response.headers);
+        }
+        if carrier == Carrier::Invite {
+            let seq = header::cseq(&client.request.headers).map_or(0, |(n, _)| n);
+            self.ack(&client.tag, seq, None);
+        }
+        if matches!(self.phase, Phase::Over | Phase::Gone) {
+            return;
+        }
+        if self.phase == Phase::Up {
+            self.session_agreed(now, &response.headers);
+        }
+        self.modify.tries = 0;
+        let sdp = match header::body(&response.headers, &response.body) {
+            Body::Sdp(sdp) => Some(sdp),
+            Body::None | Body::Foreign => None,
+        };
+        let Some(dialog) = self.find_mut(&client.tag) else { return };
+        if dialog.talk.ours() == Some(carrier) {
+            let before = dialog.talk.remote().map(str::to_owned);
+            match dialog.talk.answered(carrier, sdp) {
+                Some(answer) if refresh && before.as_ref() == Some(&answer) => {}
+                Some(answer) => self.describe_anew(&client.tag, answer),
+                None => {
+                    // A 2xx without the answer agrees to nothing.
+                    dialog.talk.refused(carrier);
+                    if !refresh {
+                        self.tell(Event::OfferRefused(488));
+                    }
+                }
+            }
+        }
+        self.offer_queued();
+    }
+
+    fn not_modified(
+        &mut self,
+        now: Instant,
+        client: &Client,
+        response: &Response,
+        carrier: Carrier,
+        refresh: bool,
+    ) {
+        if matches!(self.phase, Phase::Over | Phase::Gone) {
+            return;
+        }
+        let code = response.status_code.code();
+        let wait = header::number(&response.headers, "Retry-After");
+        let Some(dialog) = self.find_mut(&client.tag) else { return };
+        let ours = dialog.talk.refused(carrier);
+        if code == 405 || code == 501 {
+            dialog.updates &= carrier != Carrier::Update;
+        }
+        match code {
+            // RFC 3261 §12.2.1.2: the dialog is no more.
+            408 | 481 if self.phase == Phase::Up => self.fault(now, "the far side lost the call", Some(code)),
+            405 | 501 if refresh && carrier == Carrier::Update => self.refresh(now),
+            _ if refresh => self.refresh_later(now),
+            // The answer came in a reliable response before: agreed, though the re-INVITE failed (RFC 6141 §3.4 has the like).
+            _ if !ours => self.tell(Event::OfferRefused(code)),
+            491 => self.offer_later(now, client, None),
+            // RFC 3311 §5.2: the far side has an offer to answer first.
+            500 if wait.is_some() => self.offer_later(now, client, wait),
+            _ => self.tell(Event::OfferRefused(code)),
+        }
+        if !matches!(code, 491 | 500) {
+            self.offer_queued();
+        }
+    }
+
+    /// RFC 3261 §14.1: after a random time: the owner of the Call-ID later than the other.
+    fn offer_later(&mut self, now: Instant, client: &Client, wait: Option<u32>) {
+        if self.modify.tries >= TRIES {
+            self.modify.tries = 0;
+            return self.tell(Event::OfferRefused(491));
+        }
+        self.modify.tries += 1;
+        let sdp = String::from_utf8_lossy(&client.request.body).into_owned();
+        self.modify.retry.get_or_insert(sdp);
+        let wait = match wait {
+            Some(seconds) => Duration::from_secs(seconds.min(10).into()) + self.random.wait(1, 50),
+            None => self.glare_wait(),
+        };
+        self.timers.set(Timer::Offer, now + wait);
+    }
+
+    fn glare_wait(&mut self) -> Duration {
+        if self.placed.is_some() { self.random.wait(210, 400) } else { self.random.wait(1, 200) }
+    }
+
+    pub(super) fn offer_again(&mut self, now: Instant) {
+        let Some(sdp) = self.modify.retry.take() else { return };
+        let heard = self.modify.described.as_ref().map(|(tag, _)| tag.clone());
+        let tag = heard.filter(|t| self.find(t).is_some()).or(self.dialogs.first().map(|d| d.tag.clone()));
+        let Some(tag) = tag else { return };
+        let stable = self.find(&tag).is_some_and(|d| d.talk.stable());
+        match self.phase {
+            Phase::Up if self.may_reinvite() => self.reinvite(&tag, &sdp, false),
+            Phase::Early if stable => self.update(&tag, &sdp),
+            Phase::Up | Phase::Early if self.modify.tries < TRIES => {
+                self.modify.tries += 1;
+                self.modify.retry = Some(sdp);
+                let wait = self.glare_wait();
+                self.timers.set(Timer::Offer, now + wait);
+            }
+            Phase::Up | Phase::Early => {
+                self.modify.tries = 0;
+                self.tell(Event::OfferRefused(491));
+            }
+            Phase::Over | Phase::Gone => {}
+        }
+    }
+
+    /// What waited for an ACK.
+    pub(super) fn offer_queued(&mut self) {
+        if self.phase == Phase::Up
+            && self.may_reinvite()
+            && let (Some(sdp), Some(dialog)) = (self.modify.queued.take(), self.dialogs.first())
+        {
+            let tag = dialog.tag.clone();
+            self.reinvite(&tag, &sdp, false);
+        }
+    }
+
+    /// RFC 3311 §5.2
+    pub(super) fn on_update(&mut self, now: Instant, id: ServerId, tag: &str, request: Request) {
+        if self.phase == Phase::Up
+            && let Err(min) = self.session.long_enough(&request.headers)
+        {
+            let response = self.too_brief(&request, min);
+            return self.respond(id, response);
+        }
+        match header::body(&request.headers, &request.body) {
+            Body::Foreign => self.refuse_foreign(id, &request),
+            Body::Sdp(offer) => self.take_offer(now, id, tag, request, offer),
+            Body::None => {
+                if let Some(dialog) = self.find_mut(tag) {
+                    dialog.refresh(&request.headers);
+                }
+                let mut response = self.full(&request, 200, None);
+                if self.phase == Phase::Up {
+                    self.session_answer(now, &request.headers, &mut response.headers);
+                }
+                self.respond(id, response);
+            }
+        }
+    }
+
+    fn take_offer(&mut self, now: Instant, id: ServerId, tag: &str, request: Request, offer: String) {
+        // The answer in a reliable response counts once it is acknowledged.
+        if self.arrived.as_ref().is_some_and(|a| a.sent.holds_back()) && self.phase == Phase::Early {
+            return self.refuse_for_now(id, &request);
+        }
+        let Some(dialog) = self.find_mut(tag) else { return };
+        match dialog.talk.offered(offer, Bearer::Request(id)) {
+            Ok(()) => self.wait_for_answer(now, id, tag, request),
+            Err(clash) => self.refuse_clash(id, &request, clash),
+        }
+    }
+
+    /// A re-INVITE (RFC 3261 §14.2).
+    pub(super) fn on_reinvite(&mut self, now: Instant, id: ServerId, tag: &str, request: Request) {
+        let ours = self.clients.iter().any(|c| matches!(c.kind, Kind::Invite | Kind::Reinvite { .. }));
+        let theirs = self.servers.iter().any(|s| s.request.method == Method::Invite);
+        if ours {
+            return self.refuse(id, &request, 491);
+        }
+        if theirs || self.phase != Phase::Up {
+            return self.refuse_for_now(id, &request);
+        }
+        self.acked_by_request(now);
+        if self.awaits_ack() {
+            return self.refuse(id, &request, 491);
+        }
+        if let Err(min) = self.session.long_enough(&request.headers) {
+            let response = self.too_brief(&request, min);
+            return self.respond(id, response);
+        }
+        match header::body(&request.headers, &request.body) {
+            Body::Foreign => self.refuse_foreign(id, &request),
+            Body::Sdp(offer) => self.take_offer(now, id, tag, request, offer),
+            Body::None => self.offer_what_stands(now, id, tag, &request),
+        }
+    }
+
+    /// A re-INVITE without an offer: ours is what we described last (RFC 3261 §14.2, RFC 6337 §5.2.5).
+    fn offer_what_stands(&mut self, now: Instant, id: ServerId, tag: &str, request: &Request) {
+        let Some(dialog) = self.find_mut(tag) else { return };
+        let Some(sdp) = dialog.talk.local().map(str::to_owned) else { return self.refuse(id, request, 488) };
+        if !dialog.talk.offer(&sdp, Carrier::Response) {
+            return self.refuse(id, request, 491);
+        }
+        dialog.refresh(&request.headers);
+        let mut response = self.full(request, 200, Some(&sdp));
+        self.session_answer(now, &request.headers, &mut response.headers);
+        let seq = header::cseq(&request.headers).map_or(0, |(n, _)| n);
+        self.await_ack(now, tag, seq, true, false);
+        self.respond(id, response);
+    }
+
+    /// CANCEL of a re-INVITE: 487, and what was agreed stands.
+    pub(super) fn cancel_modify(&mut self, now: Instant, seq: u32) {
+        let own = |s: &Server| {
+            s.request.method == Method::Invite
+                && header::cseq(&s.request.headers).is_some_and(|(n, _)| n == seq)
+        };
+        let Some(at) = self.servers.iter().position(own) else { return };
+        let server = self.servers.swap_remove(at);
+        self.refuse(server.id, &server.request, 487);
+        let held = self.dialogs.iter_mut().find(|d| d.talk.theirs() == Some(Bearer::Request(server.id)));
+        if let Some(dialog) = held {
+            dialog.talk.refuse();
+            let tag = dialog.tag.clone();
+            self.offer_gone(now, &tag);
+        }
+    }
+}
