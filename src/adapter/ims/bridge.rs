@@ -106,7 +106,9 @@ impl Bridge {
         let patience = tokio::time::sleep(SILENT);
         tokio::pin!(patience);
         loop {
-            self.dialogs.name(&self.agent.dialog(), self.end.leg);
+            if let Some(dialog) = self.agent.dialog() {
+                self.dialogs.name(&dialog, self.end.leg);
+            }
             let impatient = !self.heard && self.attempt.as_ref().is_some_and(Attempt::has_more);
             tokio::select! {
                 said = self.agent.events.recv(), if !self.over => match said {

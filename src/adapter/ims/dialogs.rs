@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use crate::adapter::sip::DialogName;
+use crate::adapter::sip::ua::DialogId;
 use crate::protocol::id::LegId;
 use crate::service::lock;
 
 /// The dialogs of all calls.
 #[derive(Debug, Default)]
-pub(super) struct Dialogs(Mutex<HashMap<LegId, DialogName>>);
+pub(super) struct Dialogs(Mutex<HashMap<LegId, DialogId>>);
 
 impl Dialogs {
     /// A leg's dialog, as it is now.
-    pub(super) fn name(&self, dialog: &DialogName, leg: LegId) {
+    pub(super) fn name(&self, dialog: &DialogId, leg: LegId) {
         let mut all = lock(&self.0);
         if all.get(&leg) != Some(dialog) {
             all.insert(leg, dialog.clone());
@@ -39,7 +39,7 @@ impl Dialogs {
         let (to, from) = (to?, from?);
         let all = lock(&self.0);
         let mut found = all.iter().filter(|(_, dialog)| {
-            let tags = (dialog.local.as_str(), dialog.remote.as_str());
+            let tags = (dialog.local_tag.as_str(), dialog.remote_tag.as_str());
             // Some user agents write the tags as they see them themselves.
             dialog.call_id == call_id && (tags == (to, from) || tags == (from, to))
         });
@@ -54,10 +54,12 @@ mod tests {
     #[test]
     fn a_replaces_header_names_a_leg_by_all_three_of_its_dialogs_names() {
         let dialogs = Dialogs::default();
-        let name = |call: &str, local: &str, remote: &str| DialogName {
+        let name = |call: &str, local: &str, remote: &str| DialogId {
             call_id: call.into(),
-            local: local.into(),
-            remote: remote.into(),
+            local_tag: local.into(),
+            remote_tag: remote.into(),
+            remote_target: String::new(),
+            early: false,
         };
         let (one, two) = (LegId::random(), LegId::random());
         dialogs.name(&name("a@b", "l", ""), one);

@@ -10,7 +10,7 @@ use super::hop::Hop;
 use super::reply;
 use super::seat::Seat;
 use super::stack::{Beginning, Stack};
-use super::ua::{Command, Event, Input, Output, Profile, Ua};
+use super::ua::{Command, DialogId, Event, Input, Output, Profile, Ua};
 use crate::clock;
 
 /// Events that wait for whoever owns the call.
@@ -18,24 +18,13 @@ const EVENTS: usize = 64;
 /// Commands that wait for the user agent.
 const COMMANDS: usize = 32;
 
-/// The names of a dialog (RFC 3261 §12): Call-ID, our tag, theirs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct DialogName {
-    /// Call-ID.
-    pub call_id: String,
-    /// Ours.
-    pub local: String,
-    /// Theirs, once there is one.
-    pub remote: String,
-}
-
 /// What its owner holds of a call; dropped, the call is ended without a word: say [`Command::End`] first.
 #[derive(Debug)]
 pub struct Agent {
     commands: mpsc::Sender<Command>,
     /// What happens; closed after [`Event::Ended`].
     pub events: mpsc::Receiver<Event>,
-    name: watch::Receiver<DialogName>,
+    name: watch::Receiver<Option<DialogId>>,
     task: Option<AbortHandle>,
 }
 
@@ -72,13 +61,13 @@ impl Agent {
         seat.claim(ua.call_id(), ua.local_tag());
         let (commands, wanted) = mpsc::channel(COMMANDS);
         let (happened, events) = mpsc::channel(EVENTS);
-        let (names, name) = watch::channel(dialog(&ua));
+        let (names, name) = watch::channel(ua.dialog());
         let task = stack.spawn(run(seat, ua, wanted, happened, names));
         Self { commands, events, name, task: Some(task) }
     }
 
     /// The dialog's names as they are now.
-    pub fn dialog(&self) -> DialogName {
+    pub fn dialog(&self) -> Option<DialogId> {
         self.name.borrow().clone()
     }
 
@@ -95,11 +84,6 @@ impl Agent {
     }
 }
 
-fn dialog(ua: &Ua) -> DialogName {
-    let remote = ua.remote_tag().unwrap_or_default().to_owned();
-    DialogName { call_id: ua.call_id().to_owned(), local: ua.local_tag().to_owned(), remote }
-}
-
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -112,7 +96,7 @@ async fn run(
     mut ua: Ua,
     mut wanted: mpsc::Receiver<Command>,
     happened: mpsc::Sender<Event>,
-    names: watch::Sender<DialogName>,
+    names: watch::Sender<Option<DialogId>>,
 ) {
     let mut deaf = false;
     loop {
@@ -124,7 +108,7 @@ async fn run(
                 Output::Respond(id, response) => seat.respond(id, response),
                 Output::Event(event) => {
                     names.send_if_modified(|name| {
-                        let now = dialog(&ua);
+                        let now = ua.dialog();
                         std::mem::replace(name, now.clone()) != now
                     });
                     // An owner that is gone hears nothing; the dialog ends in order all the same.

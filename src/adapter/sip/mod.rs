@@ -19,7 +19,7 @@ mod streams;
 mod strict;
 pub mod ua;
 
-pub use agent::{Agent, DialogName};
+pub use agent::Agent;
 pub use hop::{Hop, NoHop, resolve, uri};
 pub use seat::Seat;
 pub use stack::{Beginning, Listen, PRODUCT, Responder, Stack};
