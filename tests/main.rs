@@ -57,6 +57,7 @@ mod placing;
 mod push;
 mod reverse_events;
 mod serve_check;
+mod sip_agents;
 mod taking;
 mod tg_rules;
 mod tgs;
