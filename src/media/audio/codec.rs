@@ -234,8 +234,16 @@ pub struct Decoder {
 
 enum DecoderState {
     Opus(Box<ropus::Decoder>),
-    G711 { law: Law, plc: Plc, up: Box<Resampler> },
-    G722 { g722: Box<G722Decoder>, plc: Plc, up: Box<Resampler> },
+    G711 {
+        law: Law,
+        plc: Plc,
+        up: Box<Resampler>,
+    },
+    G722 {
+        g722: Box<G722Decoder>,
+        plc: Plc,
+        up: Box<Resampler>,
+    },
     #[cfg(feature = "amr-wb")]
     AmrWb(Box<amr_wb::Decoder>),
 }
