@@ -9,7 +9,6 @@ mod bearer;
 pub mod calls;
 pub mod consumers;
 mod directory;
-pub mod dtmf;
 pub mod fetch;
 pub mod gateway;
 pub mod gateways;

@@ -11,9 +11,10 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::actor::Command;
-use super::{dtmf, lock, read, write};
+use super::{lock, read, write};
 use crate::call::{LegMedia, MediaPlan};
 use crate::clock;
+use crate::media::dtmf;
 use crate::media::quality::StreamReport;
 use crate::media::relay::{Arrival, Drops, Origin, Plan, Port, Relayed};
 use crate::protocol::codec::PayloadType;

@@ -84,6 +84,7 @@ impl Browser {
                 AudioCodec::Opus => config.enable_opus(true, false),
                 AudioCodec::Pcmu => config.enable_pcmu(true, false),
                 AudioCodec::Pcma => config.enable_pcma(true, false),
+                other => panic!("browsers don't speak {other:?}"),
             };
         }
         let rate =
@@ -253,7 +254,7 @@ impl Peer {
         let wanted = match self.codec {
             AudioCodec::Opus => Codec::Opus,
             AudioCodec::Pcmu => Codec::PCMU,
-            AudioCodec::Pcma => Codec::PCMA,
+            _ => Codec::PCMA,
         };
         let Some(writer) = self.rtc.writer(mid) else { return };
         let Some((pt, rate)) = writer

@@ -6,15 +6,13 @@
 //! | whose a datagram is, and what is dropped | `port` |
 //! | a session's task | `leg` |
 //! | what descriptions have to have, and agree on | `sdp`, `rtc` |
-//! | packets as chunks and back | `bridge`, `numbering`, `video`, `transcode` |
+//! | packets as chunks and back | `bridge` and [`crate::media::rtp`], `video` |
 
 mod bridge;
 mod leg;
-mod numbering;
 mod port;
 mod rtc;
 mod sdp;
-mod transcode;
 mod video;
 
 use std::io;

@@ -1,13 +1,20 @@
-//! The codecs a client speaks: opus, PCMU and PCMA, in frames of 20 ms.
+//! The codecs that are spoken here: opus, PCMU, PCMA, G722 and, with a feature, AMR-WB, in frames of 20 ms.
 
+use audio_codec::Encoder as _;
+use audio_codec::g722::{G722Decoder, G722Encoder};
 use bytes::Bytes;
 use ropus::{Application, Bitrate, Channels, DecodeMode, InbandFec, Signal};
 
+use super::amr::{self, Modes};
+#[cfg(feature = "amr-wb")]
+use super::amr_wb;
 use super::g711::Law;
 use super::plc::Plc;
+use super::transcode::opus_span;
 use super::{CodecError, FRAME_SAMPLES, Frame, Resampler, SAMPLE_RATE};
 
 const NARROW: u32 = 8_000;
+const WIDE: u32 = 16_000;
 /// 20 ms at 8 kHz.
 const NARROW_FRAME: usize = 160;
 /// The longest packet there is, 120 ms (RFC 6716 section 2.1.4).
@@ -24,11 +31,18 @@ pub enum AudioCodec {
     Pcmu,
     /// G.711 A-law.
     Pcma,
+    /// G.722 at 64 kbit/s.
+    G722,
+    /// AMR-WB, octet-aligned (RFC 4867); passed through where the feature `amr-wb` is off.
+    AmrWb,
 }
 
 impl AudioCodec {
-    /// All of them, the preferred one first.
+    /// Those that any client speaks, the preferred one first.
     pub const ALL: [Self; 3] = [Self::Opus, Self::Pcmu, Self::Pcma];
+
+    /// Those that are known.
+    pub const KNOWN: [Self; 5] = [Self::Opus, Self::AmrWb, Self::G722, Self::Pcmu, Self::Pcma];
 
     /// The payload type in a chunk.
     pub fn payload_type(self) -> u64 {
@@ -36,12 +50,14 @@ impl AudioCodec {
             Self::Opus => 1,
             Self::Pcmu => 2,
             Self::Pcma => 3,
+            Self::G722 => 4,
+            Self::AmrWb => 8,
         }
     }
 
     /// The codec of a payload type, if it is one of these.
     pub fn from_payload_type(payload_type: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|codec| codec.payload_type() == payload_type)
+        Self::KNOWN.into_iter().find(|codec| codec.payload_type() == payload_type)
     }
 
     /// The name in advertisements and directives.
@@ -50,16 +66,43 @@ impl AudioCodec {
             Self::Opus => "opus",
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
+            Self::G722 => "G722",
+            Self::AmrWb => "AMR-WB",
         }
     }
 
     /// The codec of a name, in any case.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
+        Self::KNOWN.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether this program encodes and decodes it; else it passes through only.
+    pub fn is_spoken(self) -> bool {
+        self != Self::AmrWb || cfg!(feature = "amr-wb")
+    }
+
+    /// The clock of its RTP timestamps; G.722's is a mistake that stays (RFC 3551 §4.5.2).
+    pub fn clock_rate(self) -> u32 {
+        match self {
+            Self::Opus => SAMPLE_RATE,
+            Self::AmrWb => WIDE,
+            Self::Pcmu | Self::Pcma | Self::G722 => NARROW,
+        }
+    }
+
+    /// How long a payload plays, in units of its clock.
+    pub fn span(self, payload: &[u8]) -> u32 {
+        match self {
+            Self::Opus => opus_span(payload),
+            Self::AmrWb => {
+                amr::unpack(payload, true).map_or(0, |packet| packet.frames.len() as u32 * amr::SPAN)
+            }
+            Self::Pcmu | Self::Pcma | Self::G722 => payload.len() as u32,
+        }
     }
 }
 
-/// How opus is encoded; G.711 has nothing to set.
+/// How opus is encoded, and AMR-WB as far as it can; G.711 and G.722 have nothing to set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncoderConfig {
     /// Bits a second, 6,000 to 400,000.
@@ -88,6 +131,9 @@ pub struct Encoder {
 enum EncoderState {
     Opus(Box<ropus::Encoder>),
     G711(Law, Box<Resampler>),
+    G722(Box<G722Encoder>, Box<Resampler>),
+    #[cfg(feature = "amr-wb")]
+    AmrWb(Box<amr_wb::Encoder>),
 }
 
 impl Encoder {
@@ -97,6 +143,13 @@ impl Encoder {
             AudioCodec::Opus => EncoderState::Opus(Box::new(opus_encoder(config)?)),
             AudioCodec::Pcmu => EncoderState::G711(Law::Mu, Box::new(Resampler::new(SAMPLE_RATE, NARROW)?)),
             AudioCodec::Pcma => EncoderState::G711(Law::A, Box::new(Resampler::new(SAMPLE_RATE, NARROW)?)),
+            AudioCodec::G722 => {
+                EncoderState::G722(Box::default(), Box::new(Resampler::new(SAMPLE_RATE, WIDE)?))
+            }
+            #[cfg(feature = "amr-wb")]
+            AudioCodec::AmrWb => EncoderState::AmrWb(Box::new(amr_wb::Encoder::new(config.bitrate)?)),
+            #[cfg(not(feature = "amr-wb"))]
+            AudioCodec::AmrWb => return Err(CodecError::Absent(codec.name())),
         };
         Ok(Self { codec, config, state })
     }
@@ -117,6 +170,14 @@ impl Encoder {
             EncoderState::G711(law, down) => {
                 Ok(down.push(frame)?.into_iter().map(|sample| law.encode(sample)).collect())
             }
+            EncoderState::G722(g722, down) => {
+                let mut payload = [0; 2 * NARROW_FRAME];
+                let len = g722.encode_into(&down.push(frame)?, &mut payload);
+                let len = len.map_err(|error| CodecError::Codec("G722", format!("{error:?}")))?;
+                Ok(Bytes::copy_from_slice(&payload[..len]))
+            }
+            #[cfg(feature = "amr-wb")]
+            EncoderState::AmrWb(amr) => amr.encode(frame),
         }
     }
 
@@ -125,12 +186,24 @@ impl Encoder {
         self.codec == AudioCodec::Opus && self.config.dtx && payload.len() <= 2
     }
 
+    /// The modes of AMR-WB that may be sent, and the one that the far side asks for ([`amr::NO_REQUEST`]: none).
+    pub fn restrict(&mut self, modes: Modes, request: u8) -> Result<(), CodecError> {
+        match &mut self.state {
+            #[cfg(feature = "amr-wb")]
+            EncoderState::AmrWb(amr) => amr.restrict(modes, request, self.config.bitrate),
+            _ => {
+                let _ = (modes, request);
+                Ok(())
+            }
+        }
+    }
+
     /// Adapts the redundancy of opus to the loss that is measured.
     pub fn set_expected_loss(&mut self, percent: u8) -> Result<(), CodecError> {
         self.config.expected_loss_percent = percent.min(100);
         match &mut self.state {
             EncoderState::Opus(opus) => opus.set_packet_loss_perc(percent.min(100)).map_err(failed),
-            EncoderState::G711(..) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -139,7 +212,7 @@ impl Encoder {
         self.config.bitrate = bitrate;
         match &mut self.state {
             EncoderState::Opus(opus) => opus.set_bitrate(bits(bitrate)?).map_err(failed),
-            EncoderState::G711(..) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -161,7 +234,18 @@ pub struct Decoder {
 
 enum DecoderState {
     Opus(Box<ropus::Decoder>),
-    G711 { law: Law, plc: Plc, up: Box<Resampler> },
+    G711 {
+        law: Law,
+        plc: Plc,
+        up: Box<Resampler>,
+    },
+    G722 {
+        g722: Box<G722Decoder>,
+        plc: Plc,
+        up: Box<Resampler>,
+    },
+    #[cfg(feature = "amr-wb")]
+    AmrWb(Box<amr_wb::Decoder>),
 }
 
 impl Decoder {
@@ -177,6 +261,14 @@ impl Decoder {
             )),
             AudioCodec::Pcmu => g711(Law::Mu)?,
             AudioCodec::Pcma => g711(Law::A)?,
+            AudioCodec::G722 => {
+                let up = Box::new(Resampler::new(WIDE, SAMPLE_RATE)?);
+                DecoderState::G722 { g722: Box::default(), plc: Plc::wide(), up }
+            }
+            #[cfg(feature = "amr-wb")]
+            AudioCodec::AmrWb => DecoderState::AmrWb(Box::new(amr_wb::Decoder::new()?)),
+            #[cfg(not(feature = "amr-wb"))]
+            AudioCodec::AmrWb => return Err(CodecError::Absent(codec.name())),
         };
         Ok(Self { codec, state, refused: 0 })
     }
@@ -195,7 +287,14 @@ impl Decoder {
                 plc.real(&mut narrow);
                 up.push(&narrow).ok()
             }
-            DecoderState::G711 { .. } => None,
+            DecoderState::G722 { g722, plc, up } if (1..=LONGEST / 6).contains(&payload.len()) => {
+                let mut wide = g722.decode_frame(payload);
+                plc.real(&mut wide);
+                up.push(&wide).ok()
+            }
+            DecoderState::G711 { .. } | DecoderState::G722 { .. } => None,
+            #[cfg(feature = "amr-wb")]
+            DecoderState::AmrWb(amr) => amr.decode(payload),
         };
         samples.unwrap_or_else(|| {
             self.refused += 1;
@@ -211,6 +310,9 @@ impl Decoder {
                 .and_then(|next| decode_opus(opus, next, DecodeMode::Fec, FRAME_SAMPLES))
                 .or_else(|| conceal_opus(opus)),
             DecoderState::G711 { plc, up, .. } => up.push(&plc.lost(NARROW_FRAME)).ok(),
+            DecoderState::G722 { plc, up, .. } => up.push(&plc.lost(2 * NARROW_FRAME)).ok(),
+            #[cfg(feature = "amr-wb")]
+            DecoderState::AmrWb(amr) => amr.conceal(),
         };
         samples.unwrap_or_else(|| vec![0; FRAME_SAMPLES])
     }

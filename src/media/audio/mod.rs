@@ -1,9 +1,13 @@
 //! Codecs and what they need. Inside: mono, 48 kHz, signed 16-bit, in frames of 20 ms.
 
+pub mod amr;
+#[cfg(feature = "amr-wb")]
+mod amr_wb;
 mod codec;
 pub mod g711;
 mod plc;
 mod resample;
+pub mod transcode;
 
 pub use codec::{AudioCodec, Decoder, Encoder, EncoderConfig};
 pub use resample::{Resampler, resample};
@@ -29,4 +33,10 @@ pub enum CodecError {
     /// The Opus codec refused its settings or its samples, which is an error in this crate.
     #[error("the Opus codec failed: {0}; please report this")]
     Opus(String),
+    /// Another codec did.
+    #[error("the {0} codec failed: {1}; please report this")]
+    Codec(&'static str, String),
+    /// It passes through, and is neither encoded nor decoded.
+    #[error("this program was built without the {0} codec; build it with the feature `amr-wb`")]
+    Absent(&'static str),
 }

@@ -1,5 +1,5 @@
-//! Concealment of lost G.711 frames by repeating the last pitch period, in the spirit of Appendix I,
-//! at 8 kHz and without its delay.
+//! Concealment of lost G.711 and G.722 frames by repeating the last pitch period, in the spirit of Appendix I,
+//! without its delay. Lengths are samples at 8 kHz; at 16 kHz they are doubled.
 
 /// The longest pitch period that is looked for: 15 ms, 66 Hz.
 const LONGEST: usize = 120;
@@ -17,6 +17,8 @@ const BLEND: usize = 40;
 /// The recent past of one stream, and the loop that stands in for its future.
 #[derive(Debug, Clone)]
 pub(super) struct Plc {
+    /// 1 at 8 kHz, 2 at 16 kHz.
+    scale: usize,
     history: Vec<i16>,
     /// One pitch period, seamless when repeated; empty while nothing is lost.
     period: Vec<f32>,
@@ -28,13 +30,22 @@ pub(super) struct Plc {
 
 impl Plc {
     pub(super) fn new() -> Self {
-        Self { history: vec![0; HISTORY], period: Vec::new(), made_up: 0, step: 0.0 }
+        Self::scaled(1)
+    }
+
+    /// For 16 kHz.
+    pub(super) fn wide() -> Self {
+        Self::scaled(2)
+    }
+
+    fn scaled(scale: usize) -> Self {
+        Self { scale, history: vec![0; scale * HISTORY], period: Vec::new(), made_up: 0, step: 0.0 }
     }
 
     /// Notes real samples; after a loss their start is blended with what was made up.
     pub(super) fn real(&mut self, samples: &mut [i16]) {
         if !self.period.is_empty() {
-            let blend = BLEND.min(samples.len());
+            let blend = (self.scale * BLEND).min(samples.len());
             for (i, sample) in samples[..blend].iter_mut().enumerate() {
                 let weight = (i + 1) as f32 / (blend + 1) as f32;
                 let made_up = self.next();
@@ -55,14 +66,15 @@ impl Plc {
     }
 
     fn remember(&mut self, samples: &[i16]) {
-        let keep = HISTORY.saturating_sub(samples.len());
+        let history = self.scale * HISTORY;
+        let keep = history.saturating_sub(samples.len());
         self.history.drain(..self.history.len() - keep);
-        self.history.extend_from_slice(&samples[samples.len() - (HISTORY - keep)..]);
+        self.history.extend_from_slice(&samples[samples.len() - (history - keep)..]);
     }
 
     fn prepare(&mut self) {
         let past: Vec<f32> = self.history.iter().map(|&s| f32::from(s)).collect();
-        let (end, pitch) = (past.len(), pitch(&past));
+        let (end, pitch) = (past.len(), pitch(&past, self.scale));
         self.period = past[end - pitch..].to_vec();
         // The end of the period fades into what came before its start, so that it can repeat.
         let quarter = pitch / 4;
@@ -78,26 +90,29 @@ impl Plc {
     fn next(&mut self) -> f32 {
         let i = self.made_up;
         self.made_up += 1;
-        let fade = match i {
+        let at = i / self.scale;
+        let fade = match at {
             0..HOLD => 1.0,
-            HOLD..SILENT => (SILENT - i) as f32 / (SILENT - HOLD) as f32,
+            HOLD..SILENT => (SILENT - at) as f32 / (SILENT - HOLD) as f32,
             _ => return 0.0,
         };
-        let step = self.step * (1.0 - i as f32 / 16.0).max(0.0);
+        let step = self.step * (1.0 - at as f32 / 16.0).max(0.0);
         ((self.period[i % self.period.len()] + step) * fade).clamp(-32_768.0, 32_767.0)
     }
 }
 
 /// The lag at which the last 20 ms look most like what came before.
-fn pitch(past: &[f32]) -> usize {
-    let recent = &past[past.len() - WINDOW..];
+fn pitch(past: &[f32], scale: usize) -> usize {
+    let window = scale * WINDOW;
+    let recent = &past[past.len() - window..];
     let likeness = |lag: usize| {
-        let earlier = &past[past.len() - WINDOW - lag..past.len() - lag];
+        let earlier = &past[past.len() - window - lag..past.len() - lag];
         let product: f32 = recent.iter().zip(earlier).map(|(a, b)| a * b).sum();
         let energy: f32 = earlier.iter().map(|b| b * b).sum();
         product / energy.max(1.0).sqrt()
     };
-    (SHORTEST..=LONGEST).max_by(|&a, &b| likeness(a).total_cmp(&likeness(b))).unwrap_or(LONGEST)
+    let lags = (scale * SHORTEST..=scale * LONGEST).step_by(scale);
+    lags.max_by(|&a, &b| likeness(a).total_cmp(&likeness(b))).unwrap_or(scale * LONGEST)
 }
 
 #[cfg(test)]
@@ -118,6 +133,16 @@ mod tests {
         assert!(error < 1_500, "off by {error} of 8000");
         assert!(made_up[320..400].iter().all(|s| s.abs() < 4_000), "half way through the fade");
         assert!(made_up[480..].iter().all(|&s| s == 0));
+    }
+
+    #[test]
+    fn a_wide_tone_goes_on_too() {
+        let mut plc = Plc::wide();
+        plc.real(&mut tone(0, 1_600));
+        let made_up = plc.lost(1_280);
+        let error = made_up[..160].iter().zip(&tone(1_600, 160)).map(|(a, b)| (a - b).abs()).max().unwrap();
+        assert!(error < 1_500, "off by {error} of 8000");
+        assert!(made_up[960..].iter().all(|&s| s == 0));
     }
 
     #[test]

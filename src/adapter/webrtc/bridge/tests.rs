@@ -1,6 +1,7 @@
 //! Packets through the bridge and back, in virtual time.
 
 use super::*;
+use crate::media::audio::AudioCodec;
 use crate::protocol::chunk::Chunk;
 
 const MS: Duration = Duration::from_millis(1);

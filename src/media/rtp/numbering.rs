@@ -11,7 +11,7 @@ const WANDER_MS: i64 = 60;
 
 /// Numbers RTP packets after the chunks that they carry.
 #[derive(Debug)]
-pub(super) struct Downlink {
+pub struct Downlink {
     rate: i64,
     next: u64,
     last: Option<Last>,
@@ -33,18 +33,18 @@ struct Last {
 
 /// Where a packet stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub struct Place {
     /// The extended sequence number.
-    pub(super) packet: u64,
+    pub packet: u64,
     /// The timestamp.
-    pub(super) timestamp: u32,
+    pub timestamp: u32,
     /// RFC 3551 §4.1: the first packet of a talkspurt.
-    pub(super) marker: bool,
+    pub marker: bool,
 }
 
 impl Downlink {
     /// With the codec's clock rate; the first packet and timestamp are to be random.
-    pub(super) fn new(rate: u32, first: u16, timestamp: u32) -> Self {
+    pub fn new(rate: u32, first: u16, timestamp: u32) -> Self {
         let last = Last { seq: 0, packet: 0, at: 0, timestamp: timestamp.into(), span: 0, wander: 0 };
         let mut new = Self { rate: rate.into(), next: u64::from(first), last: None };
         new.last = Some(Last { packet: u64::MAX, ..last });
@@ -52,7 +52,7 @@ impl Downlink {
     }
 
     /// The place of a chunk that plays for `span` units. None: it is older than what began anew.
-    pub(super) fn place(&mut self, seq: u64, at: u64, span: u32, reset: bool) -> Option<Place> {
+    pub fn place(&mut self, seq: u64, at: u64, span: u32, reset: bool) -> Option<Place> {
         let span = i64::from(span);
         let before = self.last?;
         let ahead = difference(seq, before.seq);
@@ -82,7 +82,7 @@ impl Downlink {
     }
 
     /// The place of a telephone-event's packet: it has the time of the event's beginning, and moves no audio.
-    pub(super) fn place_event(&mut self, seq: u64, at: u64) -> Option<Place> {
+    pub fn place_event(&mut self, seq: u64, at: u64) -> Option<Place> {
         let before = self.last?;
         let ahead = difference(seq, before.seq);
         if before.packet == u64::MAX || ahead.abs() > JUMP || before.at.abs_diff(at) > FAR_MS {
@@ -96,8 +96,19 @@ impl Downlink {
         Some(Place { packet, timestamp, marker: false })
     }
 
+    /// A chunk is not passed on: no packet is missing for it.
+    pub fn skip(&mut self, seq: u64) {
+        if let Some(last) = &mut self.last {
+            let ahead = difference(seq, last.seq);
+            if last.packet != u64::MAX && (1..=JUMP).contains(&ahead) {
+                last.seq = seq;
+                last.packet += ahead as u64 - 1;
+            }
+        }
+    }
+
     /// The clock rate, when another codec goes on in the same stream.
-    pub(super) fn set_rate(&mut self, rate: u32) {
+    pub fn set_rate(&mut self, rate: u32) {
         self.rate = rate.into();
     }
 
@@ -118,7 +129,7 @@ fn difference(a: u64, b: u64) -> i64 {
 
 /// Numbers chunks after the RTP packets that they come from.
 #[derive(Debug, Default)]
-pub(super) struct Uplink {
+pub struct Uplink {
     origin: Option<Origin>,
     next: u64,
     newest_at: u64,
@@ -136,7 +147,7 @@ struct Origin {
 impl Uplink {
     /// A packet's sequence number and timestamp in ms, where `wall` is our clock now. None: it is older than what began
     /// anew.
-    pub(super) fn number(
+    pub fn number(
         &mut self,
         ssrc: u32,
         packet: u64,
@@ -169,13 +180,24 @@ impl Uplink {
         Some((seq, at))
     }
 
+    /// A packet is not passed on: no chunk is missing for it.
+    pub fn skip(&mut self, packet: u64) {
+        if let Some(origin) = &mut self.origin {
+            // What is older than the newest has left no gap.
+            let newest = origin.packet + (self.next.saturating_sub(origin.seq));
+            if (0..=JUMP).contains(&difference(packet, newest)) {
+                origin.packet += 1;
+            }
+        }
+    }
+
     /// What comes next begins anew, and goes on in number: what was not passed on is no loss.
-    pub(super) fn rest(&mut self) {
+    pub fn rest(&mut self) {
         self.origin = None;
     }
 
     /// The number of a frame that no packet stands for.
-    pub(super) fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
     }
@@ -263,6 +285,22 @@ mod tests {
         assert_eq!(up.number(2, 10, 48_000 * 60, 48_000, 10_110), Some((5, 10_110)));
     }
 
+    #[test]
+    fn what_is_not_passed_on_leaves_no_gap_either_way() {
+        let mut up = Uplink::default();
+        assert_eq!(up.number(1, 100, 0, 8_000, 0), Some((0, 0)));
+        (101..104).for_each(|packet| up.skip(packet));
+        assert_eq!(up.number(1, 104, 640, 8_000, 80), Some((1, 80)));
+        // One of two is lost on the way.
+        up.skip(106);
+        assert_eq!(up.number(1, 107, 1_120, 8_000, 140), Some((3, 140)));
+        let mut down = Downlink::new(8_000, 0, 0);
+        down.place(5, 0, 160, false);
+        (6..9).for_each(|seq| down.skip(seq));
+        let place = down.place(9, 80, 160, false).unwrap();
+        assert_eq!((place.packet, place.timestamp), (1, 160 + 640));
+    }
+
     proptest::proptest! {
         #[test]
         fn no_numbers_are_too_wild(
@@ -271,6 +309,8 @@ mod tests {
             let (mut down, mut up) = (Downlink::new(48_000, 65_535, u32::MAX), Uplink::default());
             for (a, b, c) in steps {
                 let (a, b) = (a >> 2, b >> 2);
+                down.skip(b);
+                up.skip(b);
                 let _ = (down.place(a, b, c, false), down.place_event(b, a), up.number(c, a, b, c, a));
             }
         }

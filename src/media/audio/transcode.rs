@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 
-use crate::media::audio::{AudioCodec, CodecError, Decoder, Encoder, EncoderConfig, FRAME_SAMPLES, Frame};
+use super::amr::Modes;
+use super::{AudioCodec, CodecError, Decoder, Encoder, EncoderConfig, FRAME_SAMPLES, Frame};
 
 /// Lost frames that are made up; after that it is silence, which nobody has to hear.
 const MAX_CONCEALED: u64 = 5;
 
 /// Decodes and encodes one direction of a session.
-pub(super) struct Transcoder {
+pub struct Transcoder {
     decoder: Decoder,
     encoder: Encoder,
     samples: Vec<i16>,
@@ -22,25 +23,31 @@ impl std::fmt::Debug for Transcoder {
 }
 
 impl Transcoder {
-    pub(super) fn new(from: AudioCodec, to: AudioCodec) -> Result<Self, CodecError> {
+    /// At the start of a stream.
+    pub fn new(from: AudioCodec, to: AudioCodec) -> Result<Self, CodecError> {
         let encoder = Encoder::new(to, EncoderConfig::default())?;
         Ok(Self { decoder: Decoder::new(from)?, encoder, samples: Vec::new(), newest: None })
     }
 
     /// Goes on with other codecs; the same change nothing.
-    pub(super) fn switch(&mut self, from: AudioCodec, to: AudioCodec) -> Result<(), CodecError> {
+    pub fn switch(&mut self, from: AudioCodec, to: AudioCodec) -> Result<(), CodecError> {
         self.decoder.switch(from)?;
         self.encoder.switch(to)
     }
 
+    /// What the far side allows and asks for; see [`Encoder::restrict`].
+    pub fn restrict(&mut self, modes: Modes, request: u8) -> Result<(), CodecError> {
+        self.encoder.restrict(modes, request)
+    }
+
     /// What comes begins anew.
-    pub(super) fn rest(&mut self) {
+    pub fn rest(&mut self) {
         self.newest = None;
         self.samples.clear();
     }
 
     /// The frames that a payload completes. What comes after a later one is too late.
-    pub(super) fn push(&mut self, seq: u64, payload: &[u8]) -> Result<Vec<Bytes>, CodecError> {
+    pub fn push(&mut self, seq: u64, payload: &[u8]) -> Result<Vec<Bytes>, CodecError> {
         if let Some(newest) = self.newest {
             if seq <= newest {
                 return Ok(Vec::new());
@@ -67,7 +74,7 @@ impl Transcoder {
 }
 
 /// How long an opus packet plays, in samples at 48 kHz (RFC 6716 §3.1).
-pub(super) fn opus_span(payload: &[u8]) -> u32 {
+pub fn opus_span(payload: &[u8]) -> u32 {
     let Some(toc) = payload.first() else { return 0 };
     let config = toc >> 3;
     let frame = match config {
