@@ -4,6 +4,10 @@
 //! |---|---|
 //! | a call's signalling, pure | [`ua`] |
 //! | a call's media | [`rtp`] |
+//! | passwords | [`digest`] |
+//! | the parts of a header's value | [`value`] |
 
+pub mod digest;
 pub mod rtp;
 pub mod ua;
+pub mod value;

@@ -51,7 +51,9 @@ pub enum Reliable {
 
 /// Answers 401 and 407 (RFC 3261 §22).
 pub trait Credentials: std::fmt::Debug + Send + Sync {
-    /// The value of (Proxy-)Authorization for this challenge; none: it can't be answered, or was answered wrongly before.
+    /// The value of (Proxy-)Authorization for these challenges (all values of the header, joined by commas: the strongest is
+    /// answered), as the `count`th request that answers this nonce, from 1; none: it can't be answered. Whether to answer a
+    /// second time, [`super::digest::stale`] says.
     fn authorize(&self, challenge: &str, method: &str, uri: &str, body: &[u8], count: u32) -> Option<String>;
 }
 
