@@ -1,4 +1,6 @@
-//! One table: RIPT's events, CAMARA's statuses and SIP's codes.
+//! One table: RIPT's events, CAMARA's statuses and SIP's codes. RIPT beside SIP alone, with Q.850's causes: [`sip`].
+
+pub mod sip;
 
 use serde::{Deserialize, Serialize};
 

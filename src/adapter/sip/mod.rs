@@ -7,8 +7,11 @@
 //! | sockets, and whose a message is | `stack`, `streams`; who is heard: `guard`, `strict` |
 //! | a user agent's place there | `seat`; at work: `agent` |
 //! | where requests go | `hop` |
+//! | passwords | [`digest`] |
+//! | the parts of a header's value | [`value`] |
 
 mod agent;
+pub mod digest;
 mod guard;
 mod hop;
 mod reply;
@@ -18,6 +21,7 @@ mod stack;
 mod streams;
 mod strict;
 pub mod ua;
+pub mod value;
 
 pub use agent::Agent;
 pub use hop::{Hop, NoHop, resolve, uri};

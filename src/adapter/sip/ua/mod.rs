@@ -94,9 +94,10 @@ pub enum Reliable {
 
 /// Answers 401 and 407 (RFC 3261 §22).
 pub trait Credentials: std::fmt::Debug + Send + Sync {
-    /// The value of (Proxy-)Authorization for this challenge; none: it can't be answered, or was answered wrongly before. `count`
-    /// (RFC 7616's `nc`): how many requests of this call answered it, this one included; a count of 2 and more is a later request
-    /// that answers unasked.
+    /// The value of (Proxy-)Authorization for these challenges (all values of the header, joined by commas: the strongest is
+    /// answered); none: it can't be answered. `count` (RFC 7616's `nc`): how many requests of this call answered it, this one
+    /// included; a count of 2 and more is a later request that answers unasked. Whether to answer a second time,
+    /// [`super::digest::stale`] says.
     fn authorize(&self, challenge: &str, method: &str, uri: &str, body: &[u8], count: u32) -> Option<String>;
 }
 
