@@ -58,6 +58,7 @@ mod push;
 mod reverse_events;
 mod serve_check;
 mod sip_agents;
+mod sip_trunk;
 mod taking;
 mod tg_rules;
 mod tgs;

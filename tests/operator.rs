@@ -99,7 +99,7 @@ async fn ring(alice: &Handler, bob: &Handler) -> (Call, Call) {
     (placed, incoming.call().clone())
 }
 
-async fn until(call: &Call, state: State) {
+pub async fn until(call: &Call, state: State) {
     soon("a state", async {
         while call.state() != state {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -159,7 +159,7 @@ pub async fn across(alice: &Handler, bob: &Handler) -> (Call, Call) {
 }
 
 /// What each says is heard by the other.
-async fn heard_both_ways(folder: &Path, calling: &Call, called: &Call) {
+pub async fn heard_both_ways(folder: &Path, calling: &Call, called: &Call) {
     let (at_caller, at_callee) = (folder.join("caller.wav"), folder.join("callee.wav"));
     let record = |path: &Path| Some(path.to_owned());
     let caller = AudioOptions { record: record(&at_caller), ..says(CALLER) };

@@ -13,8 +13,10 @@ use tokio::sync::mpsc;
 
 use crate::common::soon;
 
-const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9000 RTP/AVP 0\r\n";
-const ANSWER: &str = "v=0\r\no=- 2 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9002 RTP/AVP 0\r\n";
+const OFFER: &str =
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9000 RTP/AVP 0\r\n";
+const ANSWER: &str =
+    "v=0\r\no=- 2 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9002 RTP/AVP 0\r\n";
 
 fn listen(peers: &[&str]) -> Listen {
     Listen {
@@ -44,6 +46,7 @@ fn profile(own: SocketAddr, target: String, transport: &str) -> Profile {
         min_se: Duration::from_secs(90),
         credentials: None,
         product: "test".to_owned(),
+        seed: 7,
     }
 }
 

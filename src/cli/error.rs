@@ -69,6 +69,9 @@ pub enum CliError {
     /// An account at an operator can't be used.
     #[error(transparent)]
     Operator(#[from] crate::adapter::operator::StartError),
+    /// A telephone network can't be reached.
+    #[error(transparent)]
+    Telephony(#[from] crate::adapter::ims::StartError),
     /// A listener or certificate.
     #[error(transparent)]
     Transport(#[from] TransportError),

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::dev::{self, Development};
 use super::{CliError, dev_page, files};
 use crate::adapter::camara;
+use crate::adapter::ims::Telephony;
 use crate::adapter::operator::{self, Operators};
 use crate::config::{Config, TlsFiles};
 use crate::identity::certificate::pem;
@@ -115,7 +116,9 @@ pub async fn start(mut config: Config) -> Result<Running, CliError> {
     let operators = Operators::new(&settings)?;
     // A number that a provider on a trunk takes goes there, with its caller's own PASSporT.
     let trunks = Trunks::start(trunks(&config)?);
-    config.service.gateway = Some(Gateways::new(vec![trunks, Arc::clone(&operators) as Arc<dyn Gateway>]));
+    let telephony = Telephony::bind(&config.sip, &config.data.join("sip")).await?;
+    let others: [Arc<dyn Gateway>; 2] = [operators.clone(), telephony.clone()];
+    config.service.gateway = Some(Gateways::new([trunks as Arc<dyn Gateway>].into_iter().chain(others).collect()));
     let service = Service::start(config.service, Arc::clone(&store) as Arc<dyn Store>).await?;
     let camara = camara::router(Arc::clone(&service), config.camara).await?;
     let mut adapters = camara.merge(openapi::routes());
@@ -124,6 +127,7 @@ pub async fn start(mut config: Config) -> Result<Running, CliError> {
         adapters = adapters.merge(dev_page::router());
     }
     operators.start(&service);
+    telephony.start(&service);
     let router = resource::router_with(Arc::clone(&service), config.resource, adapters);
     let limits = Arc::new(config.transport);
     let stop = CancellationToken::new();

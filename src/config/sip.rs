@@ -1,15 +1,16 @@
 //! What `[sip]` means: telephone networks that calls leave for and come from.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::build::{certificates, destinations, secret};
 use super::error::{ConfigError, Place};
 use super::section::Section;
-use crate::adapter::ims::{AccountSettings, Secret, Settings, Srtp, TrunkSettings, WaySettings};
-use crate::adapter::sip::rtp::RtpSettings;
+use crate::adapter::ims::{AccountSettings, Secret, Settings, TrunkSettings, WaySettings};
+use crate::adapter::sip::rtp::{RtpSettings, Srtp};
 use crate::adapter::sip::{TlsFiles, uri};
 use crate::identity::passport::Attest;
+use crate::media::audio::AudioCodec;
 use crate::protocol::network::Network;
 use crate::protocol::number::Number;
 use crate::service::rate::Rate;
@@ -31,18 +32,19 @@ pub(super) fn settings(mut section: Section) -> Result<Settings, ConfigError> {
 }
 
 fn rtp(section: &mut Section) -> Result<RtpSettings, ConfigError> {
-    let usual = RtpSettings::default();
     let address = "an IP address of this machine: \"192.0.2.1\"";
     let listen = section.one("rtp-listen", address, str::parse::<IpAddr>)?;
     let public = section.one("rtp-public", "an IP address: \"203.0.113.1\"", str::parse::<IpAddr>)?;
     let range = section.one("rtp-ports", "two ports: \"20000-29999\"", ports)?;
     let most = section.size("calls", 1..=100_000)?;
     Ok(RtpSettings {
-        listen: listen.unwrap_or(usual.listen),
+        listen: listen.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         public,
         range,
-        most: most.unwrap_or(usual.most),
-        ..usual
+        most: most.unwrap_or(1_000),
+        // Each way has its own.
+        srtp: Srtp::Off,
+        codecs: RtpSettings::all_codecs(),
     })
 }
 
@@ -65,7 +67,7 @@ fn way(section: &mut Section) -> Result<WaySettings, ConfigError> {
     let rate = section.whole("requests-per-second", 1..=1_000_000)?.unwrap_or(REQUESTS_PER_SECOND);
     let called = destinations(section, "destinations")?;
     let codecs = section.many("codecs", "codecs, best first: \"opus\", \"PCMA\"", codec)?;
-    let srtp = section.flag("srtp")?.unwrap_or(false);
+    let srtp = section.one("srtp", "\"off\", \"offered\" or \"required\"", srtp)?.unwrap_or_default();
     let session_expires = section.ms("session-expires-ms", 90_000)?;
     let number = "a number or an address: \"sos@emergency.example\"";
     let emergency = section.one("emergency", number, str::parse::<Number>)?;
@@ -84,18 +86,26 @@ fn way(section: &mut Section) -> Result<WaySettings, ConfigError> {
         peers: peers.unwrap_or_default(),
         rate: Rate::per_second(rate),
         destinations: section.need("destinations", called, why)?,
-        codecs,
-        srtp: if srtp { Srtp::Required } else { Srtp::Off },
+        codecs: codecs.unwrap_or_else(RtpSettings::all_codecs),
+        srtp,
         session_expires,
         emergency,
         access,
     })
 }
 
-fn codec(text: &str, _: &Place) -> Result<String, String> {
-    let known = RtpSettings::CODECS.iter().find(|known| known.eq_ignore_ascii_case(text));
-    let list = || format!("{} are known", RtpSettings::CODECS.join(", "));
-    known.map(|known| (*known).to_owned()).ok_or_else(list)
+fn codec(text: &str, _: &Place) -> Result<AudioCodec, String> {
+    let list = || AudioCodec::KNOWN.map(AudioCodec::name).join(", ") + " are known";
+    AudioCodec::from_name(text).ok_or_else(list)
+}
+
+fn srtp(text: &str) -> Result<Srtp, &'static str> {
+    match text {
+        "off" => Ok(Srtp::Off),
+        "offered" => Ok(Srtp::Offered),
+        "required" => Ok(Srtp::Required),
+        _ => Err("it is none of the three"),
+    }
 }
 
 fn server(text: &str) -> Result<String, String> {
@@ -115,6 +125,7 @@ fn account(
     let proxy = section.one("proxy", SERVER, server)?;
     let expires = section.ms("expires-ms", 60_000)?.unwrap_or(Duration::from_secs(3_600));
     let always = section.flag("always")?.unwrap_or(false);
+    let ims = section.flag("ims")?.unwrap_or(true);
     let way = way(&mut section)?;
     section.finish()?;
     let number = section.need("number", number, "the account's number; each account has its own table")?;
@@ -131,7 +142,18 @@ fn account(
     };
     let why = "password, password-file, or k and opc of a SIM";
     let secret = section.need("password", secret, why)?;
-    known.push(AccountSettings { number, identity, user, secret, registrar, proxy, expires, always, way });
+    known.push(AccountSettings {
+        number,
+        identity,
+        user,
+        secret,
+        registrar,
+        proxy,
+        expires,
+        ims,
+        always,
+        way,
+    });
     Ok(known)
 }
 
@@ -169,6 +191,11 @@ fn trunk(mut known: Vec<TrunkSettings>, mut section: Section) -> Result<Vec<Trun
     let servers = section.many("server", SERVER, |text, _| server(text))?;
     let numbers = destinations(&mut section, "numbers")?;
     let attest = section.one("attest", "\"A\", \"B\" or \"C\" (RFC 8588)", attest)?;
+    let trusted = section.flag("trusted")?.unwrap_or(true);
+    let x5u = section.one("x5u", "an https URL", |text| match text.starts_with("https://") {
+        true => Ok(text.to_owned()),
+        false => Err("it has to begin with https://"),
+    })?;
     let secret_place = section.place_of("password-file");
     let user = section.text("user")?;
     let given = section.text("password")?;
@@ -192,6 +219,8 @@ fn trunk(mut known: Vec<TrunkSettings>, mut section: Section) -> Result<Vec<Trun
         servers: section.need("server", servers.filter(|all| !all.is_empty()), SERVER)?,
         numbers: section.need("numbers", numbers, why)?,
         attest: attest.unwrap_or(Attest::C),
+        trusted,
+        x5u,
         login,
         way,
     });

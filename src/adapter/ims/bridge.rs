@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::dialogs::Dialogs;
 use super::media::Media;
 use super::way::{Attempt, Way};
-use crate::adapter::mapping;
+use crate::adapter::mapping::sip as mapping;
 use crate::adapter::sip::Agent;
 use crate::adapter::sip::rtp::LegEvent;
 use crate::adapter::sip::ua::Command;
@@ -60,8 +60,9 @@ pub(super) struct Bridge {
     pub(super) end: OurEnd,
     pub(super) dialogs: Arc<Dialogs>,
     pub(super) attempt: Option<Attempt>,
-    /// Our answer, until it is sent; none: who calls made no offer, or has its answer.
+    /// Our answer to who calls; none: they made no offer.
     pub(super) answer: Option<String>,
+    progressed: bool,
     /// The far side has said something.
     pub(super) heard: bool,
     pub(super) rings: bool,
@@ -85,6 +86,7 @@ impl Bridge {
             dialogs,
             attempt,
             answer,
+            progressed: false,
             heard: false,
             rings: false,
             answered: false,
@@ -147,7 +149,7 @@ impl Bridge {
                 self.answered |= state == State::Answered;
             }
             (Side::Arriving, State::Alerting) => self.near_rings(),
-            (Side::Arriving, State::Answered) => self.near_answered().await,
+            (Side::Arriving, State::Answered) => self.near_answered(),
             (Side::Arriving, _) => {}
         }
         let kind = ByWay::Reverse(Some(self.end.handler()));
@@ -158,7 +160,10 @@ impl Bridge {
     pub(super) async fn say(&self, body: ClientBody) {
         let input = Input::Event { leg: self.end.leg, handler: self.end.handler(), seq: None, body };
         if let Err(problem) = self.end.calls.input(input).await {
-            tracing::debug!(code = problem.code.as_str(), "what the telephone network said does not fit here");
+            tracing::debug!(
+                code = problem.code.as_str(),
+                "what the telephone network said does not fit here"
+            );
         }
     }
 
@@ -179,7 +184,7 @@ impl Bridge {
             LegEvent::Held(held) if self.answered => {
                 self.say(if held { ClientBody::Hold } else { ClientBody::Resume }).await;
             }
-            LegEvent::Held(_) | LegEvent::Heard => {}
+            LegEvent::Held(_) | LegEvent::Heard | LegEvent::Silent => {}
         }
     }
 
@@ -187,18 +192,18 @@ impl Bridge {
     async fn near_said(&mut self, event: &Event) -> Option<String> {
         let others = |by: Party| by != self.side.party() && event.snapshot.is_none();
         if let Some(snapshot) = &event.snapshot {
-            self.media.direct(&snapshot.client_directives, &snapshot.server_directives).await;
+            self.media.direct(&snapshot.client_directives, &snapshot.server_directives);
         }
         match &event.body {
             Body::Ended { reason, .. } => return Some(reason.clone()),
             Body::Directives { client_directives, server_directives } => {
-                self.media.direct(client_directives, server_directives).await;
+                self.media.direct(client_directives, server_directives);
             }
-            Body::Hold { by } if others(*by) => self.near_holds(true).await,
-            Body::Resume { by } if others(*by) => self.near_holds(false).await,
+            Body::Hold { by } if others(*by) => self.near_holds(true),
+            Body::Resume { by } if others(*by) => self.near_holds(false),
             Body::Alerting if self.side == Side::Arriving => self.near_rings(),
             Body::Progress if self.side == Side::Arriving => self.near_progresses(),
-            Body::Answered if self.side == Side::Arriving => self.near_answered().await,
+            Body::Answered if self.side == Side::Arriving => self.near_answered(),
             Body::Error { code, .. } if self.transferring => {
                 tracing::debug!(code, "a transfer that the telephone network asked for came to nothing");
                 self.transferred(603);
@@ -215,11 +220,8 @@ impl Bridge {
         self.agent.say(Command::ReferProgress(code));
     }
 
-    async fn near_holds(&mut self, held: bool) {
-        match self.media.leg.reoffer(held).await {
-            Ok(offer) => drop(self.agent.say(Command::Offer(offer))),
-            Err(error) => tracing::debug!(%error, "a hold can't be offered"),
-        }
+    fn near_holds(&mut self, held: bool) {
+        self.agent.say(Command::Offer(self.media.leg.reoffer(held)));
     }
 
     fn near_rings(&mut self) {
@@ -230,24 +232,17 @@ impl Bridge {
 
     /// Early media: the answer goes out now, and once.
     fn near_progresses(&mut self) {
-        if !self.answered
-            && let Some(answer) = self.answer.take()
-        {
-            self.agent.say(Command::Progress { answer: Some(answer) });
+        if !self.answered && !std::mem::replace(&mut self.progressed, true) {
+            self.agent.say(Command::Progress { answer: self.answer.clone() });
         }
     }
 
-    async fn near_answered(&mut self) {
+    fn near_answered(&mut self) {
         if std::mem::replace(&mut self.answered, true) {
             return;
         }
-        let sdp = match self.media.description(&mut self.answer).await {
-            Ok(sdp) => sdp,
-            Err(error) => {
-                tracing::debug!(%error, "a call can't be answered");
-                return self.end_here("failed").await;
-            }
-        };
+        // RFC 3264 §4: who was offered nothing offers.
+        let sdp = self.answer.clone().unwrap_or_else(|| self.media.leg.offer());
         self.agent.say(Command::Accept { sdp });
     }
 
@@ -259,13 +254,12 @@ impl Bridge {
             return;
         }
         let outcome = view.and_then(|view| view.outcome);
-        let (code, cause) = mapping::refusal(outcome, reason);
-        let reason = Some(format!("Q.850;cause={cause}"));
+        let outcome = outcome.unwrap_or(Outcome::Failed);
+        let ending = mapping::ending(outcome, reason);
+        let reason = Some(ending.reason());
         agent.end(match (side, answered) {
             // RFC 3261 §13.3.1.4: who calls us is refused, with why.
-            (Side::Arriving, false) if outcome != Some(Outcome::Cancelled) => {
-                Command::Reject { code, retry_after: None, reason }
-            }
+            (Side::Arriving, false) => Command::Reject { code: ending.code, retry_after: None, reason },
             _ => Command::End { reason },
         });
     }

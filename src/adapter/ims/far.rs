@@ -1,7 +1,9 @@
 //! What the telephone network says, on our leg.
 
 use super::bridge::{Bridge, Side};
-use crate::adapter::mapping;
+use super::phone::Phone;
+use super::way::Attempt;
+use crate::adapter::mapping::sip as mapping;
 use crate::adapter::sip::ua::{By, Command, Ending, Event};
 use crate::call::Input;
 use crate::protocol::event::{ClientBody, Outcome, Scope};
@@ -15,7 +17,11 @@ impl Bridge {
         {
             return self.next_server().await;
         }
-        self.heard = true;
+        if !std::mem::replace(&mut self.heard, true)
+            && let Some(hop) = self.attempt.as_ref().and_then(|attempt| attempt.newest.as_ref())
+        {
+            self.way.trust(hop);
+        }
         match event {
             Event::Provisional { code, early_media } => self.far_progresses(code, early_media).await,
             Event::Described(sdp) => self.described(sdp).await,
@@ -23,7 +29,7 @@ impl Bridge {
             Event::Answered => self.far_answered().await,
             Event::OfferRefused(code) => {
                 tracing::debug!(code, "an offer was refused; what was agreed stands");
-                self.media.leg.refused().await;
+                self.media.leg.refused();
             }
             Event::Refer { to, replaces, .. } => self.refer(&to, replaces).await,
             Event::Referred(_) => {}
@@ -34,7 +40,7 @@ impl Bridge {
 
     /// RFC 3263 §4.3: whether another server may do better.
     fn passes_by(&self, ending: &Ending) -> bool {
-        let more = self.attempt.as_ref().is_some_and(super::way::Attempt::has_more);
+        let more = self.attempt.as_ref().is_some_and(Attempt::has_more);
         let failed = matches!(ending.code, Some(408 | 500 | 502 | 503 | 504));
         more && failed && !self.heard
     }
@@ -42,14 +48,7 @@ impl Bridge {
     /// Calls anew, at the next server.
     pub(super) async fn next_server(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
-        let offer = match self.media.leg.offer().await {
-            Ok(offer) => offer,
-            Err(error) => {
-                tracing::debug!(%error, "no offer can be made again");
-                return self.end_here("failed").await;
-            }
-        };
-        let Some(agent) = attempt.next(&self.way, offer) else { return };
+        let Some(agent) = attempt.next(&self.way, self.media.leg.offer()) else { return };
         tracing::info!(way = self.way.name, "a server failed; the call goes to the next one");
         std::mem::replace(&mut self.agent, agent).end(Command::End { reason: None });
     }
@@ -68,7 +67,7 @@ impl Bridge {
 
     /// An answer to our offer.
     async fn described(&mut self, sdp: String) {
-        match self.media.leg.answered(sdp).await {
+        match self.media.leg.answered(&sdp) {
             Ok(native) => self.media.negotiated(&mut self.end, native).await,
             Err(error) => {
                 tracing::debug!(%error, "an answer can't be used");
@@ -79,7 +78,7 @@ impl Bridge {
     }
 
     async fn offered(&mut self, sdp: String) {
-        match self.media.leg.offered(sdp).await {
+        match self.media.leg.offered(&sdp) {
             Ok(described) => {
                 self.agent.say(Command::Answer(described.sdp));
                 self.media.negotiated(&mut self.end, described.native).await;
@@ -106,7 +105,7 @@ impl Bridge {
 
     /// RFC 3515, RFC 5589: who the telephone hands on is handed on here.
     async fn refer(&mut self, to: &str, replaces: Option<String>) {
-        let target = super::headers::number(to);
+        let target = Phone::read(to, &self.way.home()).and_then(|phone| phone.number);
         let replaced = replaces.as_deref().map(|replaces| self.dialogs.find(replaces));
         let leg = match replaced {
             None => None,
@@ -143,7 +142,8 @@ impl Bridge {
             return;
         }
         tracing::debug!(code = ending.code, why = ending.why, "a SIP call ended");
-        let (outcome, reason) = mapping::ending(ending.code, ending.reason.as_deref(), self.answered);
+        let (cause, _) = mapping::reasons(ending.reason.as_deref());
+        let (outcome, reason) = mapping::told(ending.code, cause);
         let reason = reason.to_owned();
         self.say(match (self.side, self.answered, outcome) {
             (Side::Arriving, ..) | (_, true, _) => ClientBody::End { reason: Some(reason) },

@@ -5,7 +5,7 @@ use std::io;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::adapter::sip::rtp::{Leg, LegEvent, RtpPorts};
+use crate::adapter::sip::rtp::{Leg, LegEvent, RtpPorts, transcoded};
 use crate::call::Input;
 use crate::protocol::advertisement::Advertisement;
 use crate::protocol::directive::Directives;
@@ -45,14 +45,14 @@ impl Media {
         }
         if let Some(port) = end.ports.get(end.leg) {
             let entrance = end.ports.open(&port, end.handler(), self.leg.path());
-            self.leg.attach(entrance, end.calls.id).await;
+            self.leg.attach(entrance, end.calls.id);
             self.attached = true;
         }
     }
 
     /// Without transcoding where the other side shares a codec with the telephone; with it where not.
     async fn adapt(&mut self, end: &mut OurEnd) {
-        for advertisement in [self.native.clone(), RtpPorts::transcoded(&self.native)] {
+        for advertisement in [self.native.clone(), transcoded(&self.native)] {
             end.device.advertisement = advertisement;
             let changed = Input::Changed { device: end.device.clone() };
             if let Err(problem) = end.calls.input(changed).await {
@@ -62,13 +62,13 @@ impl Media {
             let flows = |directives: &Value| read(directives).audio().is_some();
             let held = view.state == State::Answered && read(&view.client_directives).is_empty() && view.held;
             if held || flows(&view.client_directives) && flows(&view.server_directives) {
-                return self.direct(&view.client_directives, &view.server_directives).await;
+                return self.direct(&view.client_directives, &view.server_directives);
             }
         }
     }
 
     /// What is in force now: what our leg's device sends, and what it is sent.
-    pub(super) async fn direct(&self, client: &Value, server: &Value) {
-        self.leg.direct(read(client), read(server)).await;
+    pub(super) fn direct(&self, client: &Value, server: &Value) {
+        self.leg.direct(read(client), read(server));
     }
 }

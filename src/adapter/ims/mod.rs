@@ -10,13 +10,177 @@
 //! | who calls whom: written, and read of what comes in | [`headers`], [`caller`], over [`phone`] |
 //! | what proves it | [`login`]: a password, or a SIM's keys ([`aka`]) |
 
+mod account;
 pub mod aka;
+mod arriving;
+mod bridge;
 pub mod caller;
 mod dialogs;
+pub mod emergency;
+mod far;
 pub mod headers;
+pub mod identity;
+mod kept;
+mod line;
 pub mod login;
+mod media;
 pub mod phone;
 pub mod registration;
 mod settings;
+mod way;
 
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::adapter::sip::Beginning;
+use crate::adapter::sip::rtp::possible;
+use crate::protocol::number::Number;
+use crate::protocol::problem::{Code, Problem};
+use crate::service::gateway::{Departed, Departure, Gateway, Line, Pending, Target};
+use crate::service::{Service, lock};
+use account::Account;
+use bridge::{Begun, Side};
+use dialogs::Dialogs;
+use line::SipLine;
+use media::Media;
 pub use settings::{AccountSettings, Secret, Settings, TrunkSettings, WaySettings};
+use way::{Kind, Trunk, Way};
+
+/// Why a telephone network can't be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("sip, {name}: {why}")]
+pub struct StartError {
+    name: String,
+    why: io::Error,
+}
+
+/// Where a call went or came from, as it is written down.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Record {
+    /// The way's name.
+    telephony: String,
+}
+
+/// All ways to telephone networks.
+#[derive(Debug)]
+pub struct Telephony {
+    ways: Vec<Arc<Way>>,
+    dialogs: Arc<Dialogs>,
+    /// What begins something at each way, until somebody listens.
+    beginnings: Mutex<Vec<mpsc::Receiver<Beginning>>>,
+    /// Aborts its tasks when dropped.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Telephony {
+    /// Binds all ends. `folder`: what accounts keep over restarts.
+    pub async fn bind(settings: &Settings, folder: &Path) -> Result<Arc<Self>, StartError> {
+        let (mut ways, mut beginnings) = (Vec::new(), Vec::new());
+        for account in &settings.accounts {
+            let name = account.user.clone();
+            let failed = |why| StartError { name: name.clone(), why };
+            let kind = Kind::Account(Account::new(folder, account).map_err(failed)?);
+            let bound = Way::bind(name.clone(), &account.way, &settings.rtp, kind).await;
+            let (way, begins) = bound.map_err(failed)?;
+            ways.push(way);
+            beginnings.push(begins);
+        }
+        for trunk in &settings.trunks {
+            let name = trunk.name.clone();
+            let failed = |why| StartError { name: name.clone(), why };
+            let kind = Kind::Trunk(Trunk::new(trunk.clone()));
+            let bound = Way::bind(name.clone(), &trunk.way, &settings.rtp, kind).await;
+            let (way, begins) = bound.map_err(failed)?;
+            ways.push(way);
+            beginnings.push(begins);
+        }
+        let (dialogs, tasks) = (Arc::default(), Mutex::default());
+        Ok(Arc::new(Self { ways, dialogs, beginnings: Mutex::new(beginnings), tasks }))
+    }
+
+    /// Registers accounts and takes calls in, for this server's users; once.
+    pub fn start(&self, service: &Arc<Service>) {
+        if !self.ways.is_empty() && service.settings.enroller.is_none() {
+            tracing::warn!(
+                "calls from telephone networks ring only where [certs] lets this server vouch for who calls"
+            );
+        }
+        let beginnings = std::mem::take(&mut *lock(&self.beginnings));
+        let mut tasks = lock(&self.tasks);
+        for (way, begins) in self.ways.iter().zip(beginnings) {
+            let (dialogs, service) = (self.dialogs.clone(), Arc::downgrade(service));
+            tasks.spawn(arriving::listen(way.clone(), dialogs, service.clone(), begins));
+            match &way.kind {
+                Kind::Account(_) => tasks.spawn(account::keep(way.clone(), service)),
+                Kind::Trunk(_) => tasks.spawn(way::know(way.clone())),
+            };
+        }
+    }
+
+    fn way(&self, name: &str) -> Option<&Arc<Way>> {
+        self.ways.iter().find(|way| way.name == name)
+    }
+
+    /// The way for a call: the caller's own account, or the first that takes it.
+    fn leaving(&self, from: &Number, to: &Number) -> Option<&Arc<Way>> {
+        let fits = || self.ways.iter().filter(|way| way.takes(to));
+        fits().find(|way| way.owns(from)).or_else(|| fits().next())
+    }
+
+    async fn call(&self, call: Departure) -> Result<Departed, Problem> {
+        let none = || Problem::new(Code::Unreachable, "no telephone network takes calls to that destination");
+        let way = self.leaving(&call.from, &call.to).ok_or_else(none)?;
+        let mut attempt = way.attempt(&call).await?;
+        let media = Media::new(&way.ports).map_err(|error| {
+            tracing::warn!(%error, "no ports for a call's media");
+            Problem::new(Code::Overloaded, "this server has no port for one more call's media")
+        })?;
+        media.leg.prefer(&call.advertisement);
+        let agent = attempt.next(way, media.leg.offer()).ok_or_else(none)?;
+        let record = json!(Record { telephony: way.name.clone() });
+        let begun = Begun {
+            way: way.clone(),
+            agent,
+            media,
+            side: Side::Leaving,
+            dialogs: self.dialogs.clone(),
+            attempt: Some(attempt),
+            answer: None,
+        };
+        let advertisement = possible(&way.settings.codecs);
+        Ok(Departed { advertisement, record, line: Box::new(SipLine::new(begun)) })
+    }
+}
+
+impl Gateway for Telephony {
+    fn route(&self, to: &Number) -> Option<Target> {
+        // A number of our own that nobody answers here is not asked for elsewhere.
+        let own = self.ways.iter().any(|way| way.owns(to));
+        let way = self.ways.iter().find(|way| way.takes(to)).filter(|_| !own)?;
+        Some(Target::Telephony(way.name.clone()))
+    }
+
+    fn leads_to(&self, target: &Target) -> bool {
+        matches!(target, Target::Telephony(name) if self.way(name).is_some())
+    }
+
+    fn withholds(&self, _: &Target) -> bool {
+        true
+    }
+
+    fn place(self: Arc<Self>, _: Target, call: Departure) -> Pending<Result<Departed, Problem>> {
+        Box::pin(async move { self.call(call).await })
+    }
+
+    /// RTP's ports and a dialog's numbers are in no store: a call doesn't outlive its server.
+    fn resume(self: Arc<Self>, _: Value) -> Pending<Option<Box<dyn Line>>> {
+        Box::pin(std::future::ready(None))
+    }
+}

@@ -4,21 +4,29 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::adapter::sip::TlsFiles;
-use crate::adapter::sip::rtp::RtpSettings;
+use crate::adapter::sip::rtp::{RtpSettings, Srtp};
 use crate::identity::passport::Attest;
+use crate::media::audio::AudioCodec;
 use crate::protocol::network::Network;
 use crate::protocol::number::{Destinations, Number};
 use crate::service::rate::Rate;
 
 /// All of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where RTP is, unless a way says otherwise.
+    /// Where RTP is.
     pub rtp: RtpSettings,
     /// Numbers registered at a registrar, in an IMS or not.
     pub accounts: Vec<AccountSettings>,
     /// Number ranges that need no registration.
     pub trunks: Vec<TrunkSettings>,
+}
+
+impl Settings {
+    /// Whether there is any.
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty() && self.trunks.is_empty()
+    }
 }
 
 /// What accounts and trunks have in common.
@@ -39,7 +47,7 @@ pub struct WaySettings {
     /// Whom it is used to call.
     pub destinations: Destinations,
     /// Codecs, best first.
-    pub codecs: Option<Vec<String>>,
+    pub codecs: Vec<AudioCodec>,
     /// SRTP by SDES (RFC 4568).
     pub srtp: Srtp,
     /// RFC 4028; none: no session timer is asked for.
@@ -48,16 +56,6 @@ pub struct WaySettings {
     pub emergency: Option<Number>,
     /// RFC 7315 §4.4: how callers are attached, as P-Access-Network-Info says it.
     pub access: Option<String>,
-}
-
-/// RFC 4568: whether media is encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Srtp {
-    /// Not.
-    #[default]
-    Off,
-    /// Calls without are refused.
-    Required,
 }
 
 /// A password or a SIM's secrets; neither is printed.
@@ -100,6 +98,8 @@ pub struct AccountSettings {
     pub proxy: Option<String>,
     /// How long a registration is to last.
     pub expires: Duration,
+    /// Whether the registrar is an IMS (TS 24.229), and not just a registrar.
+    pub ims: bool,
     /// Registered also while nobody here is called by this number.
     pub always: bool,
     /// The rest.
@@ -117,6 +117,10 @@ pub struct TrunkSettings {
     pub numbers: Destinations,
     /// RFC 8588 §4: what its word for a caller is worth where no PASSporT comes along.
     pub attest: Attest,
+    /// RFC 3325 §3: whether it may learn who calls, and is believed where it asserts the same.
+    pub trusted: bool,
+    /// Where the certificates of our callers' PASSporTs are to be found, for PASSporTs that don't say it.
+    pub x5u: Option<String>,
     /// Digest, where it challenges calls.
     pub login: Option<(String, String)>,
     /// The rest.

@@ -25,6 +25,7 @@ pub mod value;
 
 pub use agent::Agent;
 pub use hop::{Hop, NoHop, resolve, uri};
+pub use reply::response as answer;
 pub use seat::Seat;
 pub use stack::{Beginning, Listen, PRODUCT, Responder, Stack};
 pub use streams::TlsFiles;

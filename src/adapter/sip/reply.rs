@@ -6,12 +6,12 @@ use rsipstack::sip::{HeadersExt, Request, Response, StatusCode};
 use super::stack::PRODUCT;
 
 /// The tag of To, once there is a dialog.
-pub(crate) fn to_tag(request: &Request) -> Option<String> {
+pub(super) fn to_tag(request: &Request) -> Option<String> {
     Some(request.to_header().ok()?.tag().ok()??.value().to_owned())
 }
 
 /// RFC 3261 §8.2.6: a response with what it has to have of the request, and a tag.
-pub(crate) fn response(request: &Request, code: u16, headers: Vec<(&str, String)>) -> Response {
+pub fn response(request: &Request, code: u16, headers: Vec<(&str, String)>) -> Response {
     let mut kept: Vec<Header> = request
         .headers
         .iter()

@@ -22,6 +22,9 @@ const INBOX: usize = 64;
 /// Requests of the far side that are not answered yet.
 const UNANSWERED: usize = 64;
 
+/// Dialogs of one user agent.
+const DIALOGS: usize = 4;
+
 /// RFC 3261 §8.1.1.7
 const MAGIC: &str = "z9hG4bK";
 
@@ -81,9 +84,24 @@ impl Seat {
         }
     }
 
+    /// Requests of the dialog that this request of ours begins come here.
+    pub fn claim_by(&mut self, request: &Request) {
+        let tag = request.from_header().ok().and_then(|from| from.tag().ok().flatten());
+        if let (Ok(call_id), Some(tag)) = (request.call_id_header(), tag) {
+            self.claim(call_id.value(), tag.value());
+        }
+    }
+
     /// Requests of this dialog come here.
     pub fn claim(&mut self, call_id: &str, local_tag: &str) {
         let key = (call_id.to_owned(), local_tag.to_owned());
+        if self.dialogs.contains(&key) {
+            return;
+        }
+        // Who begins one dialog after the other needs the old ones no more.
+        if self.dialogs.len() >= DIALOGS {
+            self.stack.routes.leave(&self.dialogs.remove(0));
+        }
         self.stack.routes.enter(key.clone(), self.inbox.clone());
         self.dialogs.push(key);
     }

@@ -22,7 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::guard::{Admission, Gate, Guarded};
-use super::hop::Hop;
+use super::hop::{self, Hop, NoHop};
 use super::reply;
 use super::streams::{Streams, TlsFiles};
 use super::strict;
@@ -304,6 +304,24 @@ impl Stack {
     /// Where it is reached, as others are told.
     pub fn address(&self, transport: Transport) -> SocketAddr {
         self.tls.filter(|_| transport == Transport::Tls).unwrap_or(self.address)
+    }
+
+    /// A URI by which others reach a user of this end.
+    pub fn contact(&self, user: &str, transport: Transport) -> String {
+        // RFC 3261 §25.1: what may stand there unescaped.
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b);
+        let user = if !user.is_empty() && user.bytes().all(plain) { user } else { "ript" };
+        let suffix = match transport {
+            Transport::Tcp => ";transport=tcp",
+            Transport::Tls => ";transport=tls",
+            _ => "",
+        };
+        format!("sip:{user}@{}{suffix}", self.address(transport))
+    }
+
+    /// The places for a URI, the one to try first first.
+    pub async fn resolve(&self, uri: &str) -> Result<Vec<Hop>, NoHop> {
+        hop::resolve(&self.resolver, &hop::uri(uri)?).await
     }
 
     /// Takes addresses in that turned out to be a peer's.

@@ -1,0 +1,361 @@
+//! A way to a telephone network: an account or a trunk, and how a call leaves by it.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::account::{Account, State};
+use super::headers::{self, Form, Outgoing};
+use super::identity;
+use super::login::Login;
+use super::phone::Home;
+use super::settings::{TrunkSettings, WaySettings};
+use crate::adapter::sip::rtp::{RtpPorts, RtpSettings};
+use crate::adapter::sip::ua::{Credentials, Profile, Reliable};
+use crate::adapter::sip::{Agent, Beginning, Hop, Listen, PRODUCT, Stack, uri};
+use crate::clock;
+use crate::protocol::number::Number;
+use crate::protocol::problem::{Code, Problem};
+use crate::service::gateway::Departure;
+use crate::service::lock;
+
+/// RFC 4028 §4
+const MIN_SE: Duration = Duration::from_secs(90);
+/// How long a server that failed is tried last.
+const SHUNNED: Duration = Duration::from_secs(30);
+/// Servers of which that is remembered.
+const MOST_SHUNNED: usize = 256;
+
+/// A way.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// For records and logs.
+    pub(super) name: String,
+    pub(super) stack: Arc<Stack>,
+    pub(super) ports: RtpPorts,
+    pub(super) settings: WaySettings,
+    pub(super) kind: Kind,
+    shunned: Mutex<HashMap<Hop, Instant>>,
+}
+
+/// How it is attached.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// A number range, without registration.
+    Trunk(Trunk),
+    /// A registered number.
+    Account(Account),
+}
+
+/// A trunk.
+#[derive(Debug)]
+pub(super) struct Trunk {
+    pub(super) settings: TrunkSettings,
+    login: Option<Arc<Login>>,
+}
+
+impl Trunk {
+    pub(super) fn new(settings: TrunkSettings) -> Self {
+        let login = settings.login.as_ref().map(|(user, password)| Arc::new(Login::password(user, password)));
+        Self { settings, login }
+    }
+}
+
+impl Way {
+    /// Binds its SIP end.
+    pub(super) async fn bind(
+        name: String,
+        settings: &WaySettings,
+        rtp: &RtpSettings,
+        kind: Kind,
+    ) -> io::Result<(Arc<Self>, mpsc::Receiver<Beginning>)> {
+        let listen = Listen {
+            address: settings.listen,
+            public: settings.public,
+            tls: settings.tls_listen,
+            files: settings.files.clone(),
+            peers: settings.peers.clone(),
+            rate: settings.rate,
+        };
+        let rtp = RtpSettings { srtp: settings.srtp, codecs: settings.codecs.clone(), ..rtp.clone() };
+        let ports = RtpPorts::new(rtp)?;
+        let (stack, beginnings) = Stack::bind(&listen).await?;
+        let (settings, shunned) = (settings.clone(), Mutex::default());
+        Ok((Arc::new(Self { name, stack, ports, settings, kind, shunned }), beginnings))
+    }
+
+    /// Whether it is used to call this number.
+    pub(super) fn takes(&self, to: &Number) -> bool {
+        self.settings.destinations.allow(to) || self.settings.emergency.as_ref() == Some(to)
+    }
+
+    /// Whether a number is ours there.
+    pub(super) fn owns(&self, number: &Number) -> bool {
+        match &self.kind {
+            Kind::Trunk(trunk) => trunk.settings.numbers.allow(number),
+            Kind::Account(account) => account.settings.number == *number,
+        }
+    }
+
+    /// In whose numbers short ones are meant.
+    pub(super) fn home(&self) -> Home {
+        Home { domain: self.domain(), ..Home::default() }
+    }
+
+    /// The far side's domain.
+    fn domain(&self) -> String {
+        let whole = match &self.kind {
+            Kind::Trunk(trunk) => trunk.settings.servers.first().map(String::as_str).unwrap_or_default(),
+            Kind::Account(account) => &account.settings.registrar,
+        };
+        uri(whole).map(|uri| uri.host_with_port.to_string()).unwrap_or_default()
+    }
+
+    /// Whether what it says of who calls is believed.
+    pub(super) fn is_trusted(&self) -> bool {
+        match &self.kind {
+            Kind::Trunk(trunk) => trunk.settings.trusted,
+            // A registrar's proxy is our only neighbour.
+            Kind::Account(_) => true,
+        }
+    }
+
+    /// All places to try, those that failed lately last.
+    async fn hops(&self, servers: &[String]) -> Result<VecDeque<(String, Hop)>, Problem> {
+        let mut found = Vec::new();
+        let mut why = String::new();
+        for server in servers {
+            match self.stack.resolve(server).await {
+                Ok(hops) => found.extend(hops.into_iter().map(|hop| (server.clone(), hop))),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        if found.is_empty() {
+            tracing::warn!(way = self.name, why, "no server of a telephone network is known");
+            let none = "no server of that telephone network is found now; try again later";
+            return Err(Problem::new(Code::BadGateway, none));
+        }
+        let now = clock::instant();
+        let shunned = lock(&self.shunned);
+        found.sort_by_key(|(_, hop)| shunned.get(hop).is_some_and(|until| *until > now));
+        Ok(found.into())
+    }
+
+    /// A server failed: others are tried first for a while.
+    pub(super) fn shun(&self, hop: &Hop) {
+        let now = clock::instant();
+        let mut shunned = lock(&self.shunned);
+        if shunned.len() >= MOST_SHUNNED {
+            shunned.retain(|_, until| *until > now);
+        }
+        if shunned.len() < MOST_SHUNNED {
+            shunned.insert(hop.clone(), now + SHUNNED);
+        }
+    }
+
+    /// A server answers again.
+    pub(super) fn trust(&self, hop: &Hop) {
+        lock(&self.shunned).remove(hop);
+    }
+
+    /// How a call is placed, at one server after the other.
+    pub(super) async fn attempt(&self, call: &Departure) -> Result<Attempt, Problem> {
+        let unable = |why: String| Problem::new(Code::BadGateway, why);
+        let (from, user, way, route, servers, credentials) = match &self.kind {
+            Kind::Trunk(trunk) => {
+                let way = match trunk.settings.trusted {
+                    true => headers::Way::Trusting { network: None },
+                    false => headers::Way::Plain,
+                };
+                let login = trunk.login.clone().map(|login| login as Arc<dyn Credentials>);
+                (call.from.clone(), user(&call.from), way, Vec::new(), trunk.settings.servers.clone(), login)
+            }
+            Kind::Account(account) => {
+                let State::Registered { service_route, associated } =
+                    account.ready().await.map_err(unable)?
+                else {
+                    return Err(unable("this number is not registered at its telephone network".to_owned()));
+                };
+                let settings = &account.settings;
+                let way = headers::Way::Account {
+                    associated,
+                    access: self.settings.access.clone(),
+                    ims: account.settings.ims,
+                };
+                let proxy = settings.proxy.as_ref().unwrap_or(&settings.registrar);
+                let mut route: Vec<String> =
+                    settings.proxy.iter().map(|proxy| format!("<{}>", loose(proxy))).collect();
+                route.extend(service_route);
+                let login = Some(account.login.clone() as Arc<dyn Credentials>);
+                (settings.number.clone(), account.user().to_owned(), way, route, vec![proxy.clone()], login)
+            }
+        };
+        let mut more = Vec::new();
+        if let Kind::Trunk(trunk) = &self.kind
+            && !call.withheld
+        {
+            match identity::write(&call.passport, trunk.settings.x5u.as_deref()) {
+                Ok(header) => {
+                    more.push(("Identity".to_owned(), header));
+                    more.push(("Date".to_owned(), identity::date(clock::now())));
+                }
+                Err(error) => tracing::debug!(%error, "a caller's PASSporT can't go along"),
+            }
+        }
+        let emergency = self.settings.emergency.as_ref() == Some(&call.to);
+        let hops = self.hops(&servers).await?;
+        let reliable = Reliable::Supported;
+        Ok(Attempt {
+            from,
+            to: call.to.clone(),
+            withheld: call.withheld,
+            emergency,
+            user,
+            domain: self.domain(),
+            way,
+            route,
+            more,
+            reliable,
+            credentials,
+            session_expires: self.settings.session_expires,
+            hops,
+            newest: None,
+        })
+    }
+
+    /// How we appear in a call that comes in by this transport.
+    pub(super) fn profile(&self, to: &Number, transport: rsipstack::sip::Transport) -> Profile {
+        let (user, way) = match &self.kind {
+            Kind::Trunk(_) => (user(to), headers::Way::Plain),
+            Kind::Account(account) => {
+                let access = self.settings.access.clone();
+                (
+                    account.user().to_owned(),
+                    headers::Way::Account { associated: vec![], access, ims: account.settings.ims },
+                )
+            }
+        };
+        let mut contact = format!("<{}>", self.stack.contact(&user, transport));
+        if matches!(&self.kind, Kind::Account(account) if account.settings.ims) {
+            contact = format!("{contact};{}", headers::MMTEL);
+        }
+        Profile {
+            target: String::new(),
+            from: String::new(),
+            to: String::new(),
+            contact,
+            route: Vec::new(),
+            headers: headers::response(&way),
+            reliable: Reliable::Supported,
+            session_expires: self.settings.session_expires,
+            min_se: MIN_SE,
+            credentials: None,
+            product: PRODUCT.to_owned(),
+            seed: uuid::Uuid::new_v4().as_u128(),
+        }
+    }
+}
+
+/// How often a trunk's servers are looked up.
+const LOOK: Duration = Duration::from_secs(300);
+
+/// A trunk's servers are its peers, wherever DNS says that they are now.
+pub(super) async fn know(way: Arc<Way>) {
+    let Kind::Trunk(trunk) = &way.kind else { return };
+    loop {
+        for server in &trunk.settings.servers {
+            match way.stack.resolve(server).await {
+                Ok(hops) => way.stack.know(&hops),
+                Err(error) => tracing::warn!(way = way.name, %error, "a trunk's server is not known"),
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What stands before the @ of our Contact.
+fn user(number: &Number) -> String {
+    number.to_string().split('@').next().unwrap_or_default().to_owned()
+}
+
+/// RFC 3261 §16.12: a route that leaves the Request-URI alone.
+pub(super) fn loose(uri: &str) -> String {
+    if uri.contains(";lr") { uri.to_owned() } else { format!("{uri};lr") }
+}
+
+/// A call that is being placed.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    from: Number,
+    to: Number,
+    withheld: bool,
+    emergency: bool,
+    user: String,
+    domain: String,
+    way: headers::Way,
+    route: Vec<String>,
+    more: Vec<(String, String)>,
+    reliable: Reliable,
+    credentials: Option<Arc<dyn Credentials>>,
+    session_expires: Option<Duration>,
+    hops: VecDeque<(String, Hop)>,
+    /// The server that has it now.
+    pub(super) newest: Option<Hop>,
+}
+
+impl Attempt {
+    pub(super) fn has_more(&self) -> bool {
+        !self.hops.is_empty()
+    }
+
+    /// Calls by the next server.
+    pub(super) fn next(&mut self, way: &Way, offer: String) -> Option<Agent> {
+        let (server, hop) = self.hops.pop_front()?;
+        if let Some(failed) = self.newest.replace(hop.clone()) {
+            way.shun(&failed);
+        }
+        let contact = way.stack.contact(&self.user, hop.transport);
+        let icid = uuid::Uuid::new_v4().simple().to_string();
+        let outgoing = Outgoing {
+            from: &self.from,
+            name: None,
+            withheld: self.withheld,
+            to: &self.to,
+            domain: &self.domain,
+            form: Form::Sip,
+            contact: &contact,
+            instance: None,
+            icid: &icid,
+        };
+        let mut first = outgoing.first(&self.way);
+        if self.emergency {
+            // RFC 5031 §4.2
+            first.target = "urn:service:sos".to_owned();
+            first.to = "<urn:service:sos>".to_owned();
+        }
+        first.headers.extend(self.more.iter().cloned());
+        // A trunk's server is addressed by its own name, whichever of its places is tried.
+        let mut route = self.route.clone();
+        if route.is_empty() {
+            route.push(format!("<{}>", loose(&server)));
+        }
+        let profile = Profile {
+            target: first.target,
+            from: first.from,
+            to: first.to,
+            contact: first.contact,
+            route,
+            headers: first.headers,
+            reliable: self.reliable,
+            session_expires: self.session_expires,
+            min_se: MIN_SE,
+            credentials: self.credentials.clone(),
+            product: PRODUCT.to_owned(),
+            seed: uuid::Uuid::new_v4().as_u128(),
+        };
+        Some(Agent::place(&way.stack, profile, Some(offer), &server, hop))
+    }
+}

@@ -1,0 +1,136 @@
+//! A SIP trunk between two servers: RIPT clients at both ends, SIP and RTP in between.
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::sync::Arc;
+
+use ript::adapter::ims::{Settings, Telephony, TrunkSettings, WaySettings};
+use ript::adapter::sip::TlsFiles;
+use ript::adapter::sip::rtp::{RtpSettings, Srtp};
+use ript::client::audio::AudioCodec;
+use ript::client::{Call, CallEvents, Handler};
+use ript::identity::passport::Attest;
+use ript::media::audio::AudioCodec as Codec;
+use ript::protocol::event::{Body, Outcome, Party, Scope, State};
+use ript::protocol::number::Destinations;
+use ript::service::gateways::Gateways;
+use ript::service::rate::Rate;
+
+use crate::client_calls::device;
+use crate::common::{World, soon, vouching};
+use crate::operator::{heard_both_ways, until};
+
+const ALICE: &str = "+442071838750";
+const BOB: &str = "+14085550002";
+
+/// A port that was free a moment ago, for both.
+fn free() -> u16 {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub fn rtp() -> RtpSettings {
+    RtpSettings {
+        listen: "127.0.0.1".parse().unwrap(),
+        public: None,
+        range: None,
+        most: 100,
+        srtp: Srtp::Off,
+        codecs: RtpSettings::all_codecs(),
+    }
+}
+
+pub fn trunk(own: u16, servers: &[String], ours: &str, theirs: &str) -> TrunkSettings {
+    TrunkSettings {
+        name: "trunk".to_owned(),
+        servers: servers.to_vec(),
+        numbers: Destinations::new([ours]).unwrap(),
+        attest: Attest::B,
+        trusted: true,
+        x5u: None,
+        login: None,
+        way: WaySettings {
+            listen: ([127, 0, 0, 1], own).into(),
+            tls_listen: None,
+            public: None,
+            files: TlsFiles::default(),
+            peers: vec!["127.0.0.1".parse().unwrap()],
+            rate: Rate::per_second(500),
+            destinations: Destinations::new([theirs]).unwrap(),
+            codecs: RtpSettings::all_codecs(),
+            srtp: Srtp::Off,
+            session_expires: None,
+            emergency: None,
+            access: None,
+        },
+    }
+}
+
+/// A server with these ways to telephone networks.
+pub async fn world(folder: &Path, trunks: Vec<TrunkSettings>) -> (World, Arc<Telephony>) {
+    let settings = Settings { rtp: rtp(), accounts: Vec::new(), trunks };
+    let telephony = Telephony::bind(&settings, folder).await.unwrap();
+    let gateways = Gateways::new(vec![telephony.clone()]);
+    let world = World::with(|settings| {
+        vouching(settings);
+        settings.gateway = Some(gateways);
+    })
+    .await;
+    telephony.start(&world.service);
+    (world, telephony)
+}
+
+/// Two servers, of which each is the other's telephone network.
+pub struct Two {
+    pub ours: World,
+    pub theirs: World,
+    pub folder: tempfile::TempDir,
+    _telephony: [Arc<Telephony>; 2],
+}
+
+impl Two {
+    /// `change`: of our trunk's settings.
+    pub async fn start(change: impl Fn(&mut TrunkSettings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ports = [free(), free()];
+        let [at_ours, at_theirs] = ports.map(|port| format!("sip:127.0.0.1:{port}"));
+        let mut one = trunk(ports[0], &[at_theirs], "+44*", "+1*");
+        change(&mut one);
+        let (ours, first) = world(folder.path(), vec![one]).await;
+        let (theirs, second) = world(folder.path(), vec![trunk(ports[1], &[at_ours], "+1*", "+44*")]).await;
+        Self { ours, theirs, folder, _telephony: [first, second] }
+    }
+
+    /// Alice at ours, bob at theirs.
+    pub async fn devices(&self, alice: &[AudioCodec], bob: &[AudioCodec]) -> (Handler, Handler) {
+        (device(&self.ours, "alice", ALICE, alice).await, device(&self.theirs, "bob", BOB, bob).await)
+    }
+}
+
+/// Rings at bob's.
+async fn ring(alice: &Handler, bob: &Handler) -> (Call, ript::client::Incoming) {
+    let mut listener = bob.listen();
+    let placed = soon("the placing", alice.place(BOB, None)).await.unwrap();
+    let incoming = soon("the call", listener.next()).await.unwrap();
+    assert_eq!(incoming.call().from().to_string(), ALICE);
+    assert_eq!(incoming.call().verification().unwrap()["attest"], "B");
+    soon("ringing", incoming.alerting()).await.unwrap();
+    until(&placed, State::Alerting).await;
+    (placed, incoming)
+}
+
+async fn across(alice: &Handler, bob: &Handler) -> (Call, Call) {
+    let (placed, incoming) = ring(alice, bob).await;
+    let answered = soon("the answer", incoming.answer()).await.unwrap();
+    soon("answered", placed.answered()).await.unwrap();
+    (placed, answered)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_crosses_and_both_hear_each_other_with_each_codec() {
+    for codec in [Codec::Opus, Codec::G722, Codec::Pcma, Codec::Pcmu] {
+        let two = Two::start(|trunk| trunk.way.codecs = vec![codec]).await;
+        let (alice, bob) = two.devices(&AudioCodec::ALL, &AudioCodec::ALL).await;
+        let (placed, answered) = across(&alice, &bob).await;
+        heard_both_ways(two.folder.path(), &placed, &answered).await;
+    }
+}
