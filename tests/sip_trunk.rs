@@ -8,10 +8,10 @@ use ript::adapter::ims::{Settings, Telephony, TrunkSettings, WaySettings};
 use ript::adapter::sip::TlsFiles;
 use ript::adapter::sip::rtp::{RtpSettings, Srtp};
 use ript::client::audio::AudioCodec;
-use ript::client::{Call, CallEvents, Handler};
+use ript::client::{Call, Handler, IncomingCall};
 use ript::identity::passport::Attest;
 use ript::media::audio::AudioCodec as Codec;
-use ript::protocol::event::{Body, Outcome, Party, Scope, State};
+use ript::protocol::event::State;
 use ript::protocol::number::Destinations;
 use ript::service::gateways::Gateways;
 use ript::service::rate::Rate;
@@ -107,7 +107,7 @@ impl Two {
 }
 
 /// Rings at bob's.
-async fn ring(alice: &Handler, bob: &Handler) -> (Call, ript::client::Incoming) {
+async fn ring(alice: &Handler, bob: &Handler) -> (Call, IncomingCall) {
     let mut listener = bob.listen();
     let placed = soon("the placing", alice.place(BOB, None)).await.unwrap();
     let incoming = soon("the call", listener.next()).await.unwrap();
