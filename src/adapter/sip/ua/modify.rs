@@ -21,7 +21,7 @@ const TRIES: u8 = 8;
 /// Offers and descriptions on their way.
 #[derive(Debug, Default)]
 pub(super) struct Modify {
-    /// What was told last as the answer, and of which branch.
+    /// The far side's description that our side has, and of which branch.
     pub(super) described: Option<(String, String)>,
     /// Dialogs whose offer waits for our side; the first one's was told.
     offers: VecDeque<String>,
@@ -47,7 +47,8 @@ impl Ua {
         }
     }
 
-    fn describe_anew(&mut self, tag: &str, sdp: String) {
+    /// Tells an answer, though it may be as before: our side waits for it.
+    pub(super) fn describe_anew(&mut self, tag: &str, sdp: String) {
         self.modify.described = Some((tag.to_owned(), sdp.clone()));
         self.tell(Event::Described(sdp));
     }
@@ -107,7 +108,10 @@ impl Ua {
         if dialog.talk.theirs() == Some(Bearer::Invite) {
             return Err(Refused::State("the INVITE's offer is answered by Ring, Progress or Accept"));
         }
-        match dialog.talk.answer(sdp).ok_or(Refused::NoOffer)? {
+        let offer = dialog.talk.their_offer().unwrap_or_default().to_owned();
+        let by = dialog.talk.answer(sdp).ok_or(Refused::NoOffer)?;
+        self.modify.described = Some((tag.clone(), offer));
+        match by {
             Bearer::Request(id) => {
                 if let Some(server) = self.take_server(id) {
                     self.answer_request(now, &tag, &server, sdp);

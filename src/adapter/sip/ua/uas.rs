@@ -307,7 +307,7 @@ impl Ua {
         if unacked.offer {
             let answer = self.find_mut(&unacked.tag).and_then(|d| d.talk.answered(Carrier::Response, answer));
             match answer {
-                Some(answer) => self.describe(&unacked.tag, answer),
+                Some(answer) => self.describe_anew(&unacked.tag, answer),
                 None => return self.fault(now, "the ACK has no answer", Some(488)),
             }
         }
