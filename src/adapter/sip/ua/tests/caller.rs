@@ -202,7 +202,7 @@ fn each_refusal_ends_the_call_with_what_it_says() {
         (503, "Retry-After: 120 (maintenance);duration=3\r\n", Some(120), None, None),
         (
             302,
-            "Contact: \"x\" <sip:else@z;user=phone>;q=0.7, <sip:b@c>\r\n",
+            "Contact: <sip:b@c>;q=0.7, \"x\" <sip:else@z;user=phone>, <sip:d@e>\r\n",
             None,
             None,
             Some("sip:else@z;user=phone"),

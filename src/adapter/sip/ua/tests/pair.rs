@@ -267,8 +267,10 @@ impl World {
     }
 
     fn endings(&self, who: usize) -> Vec<&Ending> {
-        let ended = |e| if let &Event::Ended(ref ending) = e { Some(ending) } else { None };
-        self.told[who].iter().filter_map(ended).collect()
+        self.told[who]
+            .iter()
+            .filter_map(|e| if let Event::Ended(ending) = e { Some(ending) } else { None })
+            .collect()
     }
 
     fn agreed(&self, who: usize) -> (Option<&str>, Option<&str>) {

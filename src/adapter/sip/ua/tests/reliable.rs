@@ -204,6 +204,10 @@ fn the_200_waits_for_the_prack_of_a_description_only() {
     let sent = plain.responses.len();
     plain.pass(SECOND * 5);
     assert_eq!(plain.responses.len(), sent, "the 180 isn't sent again after the 200");
+    let rseq = plain.responses.iter().find_map(|(_, r)| first(&r.headers, "RSeq")).unwrap().to_owned();
+    let id = plain.request("PRACK", 2, &format!("RAck: {rseq} 1 INVITE\r\n"), "");
+    assert_eq!(plain.code(id), Some(200), "but its PRACK has an answer");
+    assert_eq!(plain.responses.iter().filter(|(_, r)| r.status_code.code() == 200).count(), 2);
 }
 
 #[test]
@@ -235,6 +239,18 @@ fn an_offer_in_prack_is_answered_in_its_200_or_refused() {
         let sent = desk.responses.len();
         desk.pass(SECOND * 3);
         assert_eq!(desk.responses.len(), sent);
+    }
+}
+
+#[test]
+fn ringing_without_an_offer_to_an_invite_without_one_is_not_reliable_unless_it_must_be() {
+    // RFC 3261 §13.2.1
+    for (lines, used) in [("Supported: 100rel\r\n", false), ("Require: 100rel\r\n", true)] {
+        let mut desk = ringing(lines, "");
+        desk.act(Command::Ring { answer: None }).unwrap();
+        assert_eq!(first(&desk.response(1).headers, "RSeq").is_some(), used);
+        desk.act(Command::Accept { sdp: OTHER.into() }).unwrap();
+        assert_eq!(sdp(&desk.response(1).body), OTHER);
     }
 }
 
