@@ -237,7 +237,7 @@ mod tests {
     fn a_uri_is_written_as_it_was_read() {
         for text in [
             "sip:+15550001;phone-context=x@host;user=phone",
-            "sip:a%23b@host:5070;transport=tcp;lr",
+            "sip:a%23b@host:5070;transport=TCP;lr",
             "sip:user:pass@[2001:db8::1]:5060",
             "tel:+15550001;phone-context=example.com",
             "urn:service:sos",

@@ -7,7 +7,9 @@
 //! | an INVITE that came in | `uas` |
 //! | reliable provisional responses, both ways | `reliable` |
 //! | requests in the dialog | `within` |
-//! | offers after the first, both ways, and glare | `modify`; who may offer: `offer` |
+//! | offers of ours after the first, and glare | `modify` |
+//! | offers of the far side | `offered` |
+//! | who may offer when | `offer` |
 //! | the session timer | `session` |
 //! | transfer | `refer` |
 //! | how it ends, and what is still done then | `end` |
@@ -21,6 +23,7 @@ mod end;
 mod header;
 mod modify;
 mod offer;
+mod offered;
 mod refer;
 mod reliable;
 mod session;

@@ -149,10 +149,9 @@ impl Ua {
         );
     }
 
-    /// Nothing more is to be acknowledged.
+    /// The final response goes: nothing is sent again; a PRACK that is on its way still has its answer (RFC 3262 §3).
     pub(super) fn forget_reliable(&mut self) {
         if let Some(arrived) = &mut self.arrived {
-            arrived.sent.out = None;
             arrived.sent.waiting.clear();
         }
         self.timers.stop(Timer::Resend);
@@ -209,11 +208,11 @@ impl Ua {
         self.timers.stop(Timer::Unheard);
         let Some(arrived) = &mut self.arrived else { return };
         arrived.sent.out = None;
-        if let (Some(sdp), false) = (arrived.accepted.clone(), arrived.sent.holds_back()) {
-            return self.accept_now(now, &sdp);
-        }
         if self.phase != Phase::Early {
             return;
+        }
+        if let (Some(sdp), false) = (arrived.accepted.clone(), arrived.sent.holds_back()) {
+            return self.accept_now(now, &sdp);
         }
         if let Some((code, sdp)) = arrived.sent.waiting.pop_front() {
             self.send_reliable(now, code, sdp);

@@ -7,7 +7,7 @@ use rsipstack::sip::{Header, Headers, Method, Request, Response, Uri};
 
 use super::auth::Challenges;
 use super::dialog::Dialog;
-use super::dispatch::{Kind, credentials};
+use super::dispatch::{CLIENTS, Kind, credentials};
 use super::header::{self, Body};
 use super::modify::Modify;
 use super::offer::{Bearer, Carrier, Negotiation, none_of};
@@ -196,7 +196,7 @@ impl Ua {
         match (dialog.talk.ours(), dialog.talk.blank(), sdp) {
             (Some(Carrier::Invite), _, sdp) => {
                 let answer = dialog.talk.answered(Carrier::Invite, sdp);
-                self.ack(tag, seq, None);
+                self.ack_first(tag, seq, None);
                 let Some(answer) = answer else {
                     self.fault(now, "the 2xx has no answer", Some(488));
                     return false;
@@ -209,14 +209,14 @@ impl Ua {
                 self.offered(now, tag);
             }
             (_, true, None) => {
-                self.ack(tag, seq, None);
+                self.ack_first(tag, seq, None);
                 self.fault(now, "the 2xx has no offer", Some(488));
                 return false;
             }
             // The answer came in a reliable response; it stands (RFC 3261 §13.2.1).
             (_, false, _) => {
                 let stands = dialog.talk.remote().map(str::to_owned);
-                self.ack(tag, seq, None);
+                self.ack_first(tag, seq, None);
                 if let Some(answer) = stands {
                     self.describe(tag, answer);
                 }
@@ -229,8 +229,7 @@ impl Ua {
     pub(super) fn failure(&mut self, now: Instant, response: &Response) {
         let code = response.status_code.code();
         // RFC 3261 §8.1.3.4
-        let moved = (300..400).contains(&code).then(|| header::list(&response.headers, "Contact"));
-        let moved = moved.and_then(|all| all.first().and_then(|c| header::uri_of(c)).map(str::to_owned));
+        let moved = (300..400).contains(&code).then(|| best_contact(&response.headers)).flatten();
         self.over(
             now,
             Ending {
@@ -261,6 +260,7 @@ impl Ua {
     fn stray(&mut self, response: &Response) {
         let Some(placed) = &self.placed else { return };
         let (seq, target, offer) = (placed.seq, placed.target.clone(), placed.offer.clone());
+        let credentials = placed.credentials.clone();
         let talk = Negotiation::placed(offer.as_deref());
         let mut dialog = Dialog::of_response(response, &self.profile.to, &target, seq, talk);
         // The CSeq of an early dialog goes on.
@@ -271,25 +271,33 @@ impl Ua {
             (None, Body::Sdp(offer)) => Some(none_of(&offer)),
             _ => None,
         };
-        self.ack_in(&dialog, seq, answer.as_deref());
+        self.ack_in(&dialog, seq, answer.as_deref(), credentials);
+        if self.clients.len() >= CLIENTS {
+            // More branches than anybody has: they time out.
+            return;
+        }
         let next = dialog.next_seq();
         let request = self.within(&dialog, Method::Bye, next);
         self.send(Kind::Bye, &dialog.tag, request);
     }
 
-    /// ACK of a 2xx (RFC 3261 §13.2.2.4).
-    pub(super) fn ack(&mut self, tag: &str, seq: u32, sdp: Option<&str>) {
+    /// ACK of the first INVITE's 2xx.
+    pub(super) fn ack_first(&mut self, tag: &str, seq: u32, sdp: Option<&str>) {
+        let credentials = self.placed.as_ref().map(|p| p.credentials.clone()).unwrap_or_default();
+        self.ack(tag, seq, sdp, credentials);
+    }
+
+    /// ACK of a 2xx (RFC 3261 §13.2.2.4), with the credentials of its INVITE (§22.1).
+    pub(super) fn ack(&mut self, tag: &str, seq: u32, sdp: Option<&str>, credentials: Vec<Header>) {
         let Some(at) = self.dialogs.iter().position(|d| d.tag == tag) else { return };
         let dialog = self.dialogs.swap_remove(at);
-        self.ack_in(&dialog, seq, sdp);
+        self.ack_in(&dialog, seq, sdp, credentials);
         self.dialogs.push(dialog);
     }
 
-    fn ack_in(&mut self, dialog: &Dialog, seq: u32, sdp: Option<&str>) {
+    fn ack_in(&mut self, dialog: &Dialog, seq: u32, sdp: Option<&str>, credentials: Vec<Header>) {
         let mut request = self.within(dialog, Method::Ack, seq);
-        if let Some(placed) = &self.placed {
-            request.headers.extend(placed.credentials.clone());
-        }
+        request.headers.extend(credentials);
         request.body = build::with_body(&mut request.headers, "application/sdp", sdp);
         if self.acks.len() == ACKS {
             self.acks.pop_front();
@@ -314,6 +322,17 @@ impl Ua {
             self.out.push_back(Output::Cancel(placed.id, reason.clone()));
         }
     }
+}
+
+/// The Contact that is preferred most (RFC 3261 §20.10: `q`); of equals the first.
+fn best_contact(headers: &Headers) -> Option<String> {
+    let thousandths = |contact: &str| {
+        let q = header::param(contact, "q").and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0);
+        (q.clamp(0.0, 1.0) * 1000.0) as u32
+    };
+    let contacts = header::list(headers, "Contact");
+    let best = contacts.iter().rev().max_by_key(|c| thousandths(c))?;
+    header::uri_of(best).map(str::to_owned)
 }
 
 /// RFC 5009 §8: whether the network lets early media be heard.

@@ -20,8 +20,9 @@ pub(super) struct Arrived {
     pub(super) id: ServerId,
     pub(super) invite: Request,
     pub(super) seq: u32,
-    /// Provisional responses are to be reliable.
+    /// Provisional responses are to be reliable; `required`: all of them.
     reliable: bool,
+    required: bool,
     pub(super) sent: Sent,
     /// The last provisional response's code.
     last: Option<u16>,
@@ -72,6 +73,7 @@ pub(super) fn arrive(
         invite,
         seq,
         reliable,
+        required,
         sent: Sent::default(),
         last: None,
         early: None,
@@ -182,16 +184,22 @@ impl Ua {
                 sdp = Some(answer);
             }
         }
+        self.send_progress(now, code, sdp);
+        Ok(())
+    }
+
+    /// Sends a provisional response, reliably where that is used and may be.
+    fn send_progress(&mut self, now: Instant, code: u16, sdp: Option<String>) {
         self.rings(now);
-        if reliable {
-            self.send_reliable(now, code, sdp);
-            return Ok(());
+        // RFC 3261 §13.2.1: the first reliable response to an INVITE without an offer has one; without it, it can't be reliable.
+        let bare = sdp.is_none() && self.dialogs.first().is_some_and(|d| d.talk.blank());
+        let Some(arrived) = &self.arrived else { return };
+        if arrived.reliable && (arrived.required || !bare) {
+            return self.send_reliable(now, code, sdp);
         }
-        let Some(arrived) = &self.arrived else { return Ok(()) };
         let (id, sdp) = (arrived.id, arrived.early.clone());
         let response = self.provisional_response(code, sdp.as_deref());
         self.respond(id, response);
-        Ok(())
     }
 
     fn rings(&mut self, now: Instant) {
@@ -202,17 +210,9 @@ impl Ua {
     /// RFC 3261 §13.3.1.1
     pub(super) fn still_ringing(&mut self, now: Instant) {
         let Ok(arrived) = self.unanswered() else { return };
-        let (reliable, code) = (arrived.reliable, arrived.last.unwrap_or(180));
-        if arrived.accepted.is_some() {
-            return;
-        }
-        self.rings(now);
-        if reliable && self.arrived.as_ref().is_some_and(|a| !a.sent.full()) {
-            self.send_reliable(now, code, None);
-        } else if let (false, Some(arrived)) = (reliable, &self.arrived) {
-            let (id, sdp) = (arrived.id, arrived.early.clone());
-            let response = self.provisional_response(code, sdp.as_deref());
-            self.respond(id, response);
+        let code = arrived.last.unwrap_or(180);
+        if arrived.accepted.is_none() && !arrived.sent.full() {
+            self.send_progress(now, code, None);
         }
     }
 
@@ -307,7 +307,7 @@ impl Ua {
         if unacked.offer {
             let answer = self.find_mut(&unacked.tag).and_then(|d| d.talk.answered(Carrier::Response, answer));
             match answer {
-                Some(answer) => self.describe(&unacked.tag, answer),
+                Some(answer) => self.describe_anew(&unacked.tag, answer),
                 None => return self.fault(now, "the ACK has no answer", Some(488)),
             }
         }
