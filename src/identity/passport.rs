@@ -246,9 +246,20 @@ impl Passport {
                 return Err(PassportError::Form("ppt is div: send the caller's own PASSporT"));
             }
         };
-        self.check_signer(trust, now)?;
+        self.check_signer(trust, &self.orig, now)?;
         self.check_use(destination, now)?;
         Ok(Verification { attest, origid, ..Verification::default() })
+    }
+
+    /// Checks a `div` PASSporT as one link of the way that leads to the destination (RFC 8946 §5): its signer speaks for who
+    /// forwarded. Whether the links join is the caller's to see.
+    pub fn check_div(&self, trust: &PassportTrust, now: Timestamp) -> Result<(), PassportError> {
+        let Ppt::Div { div } = &self.ppt else { return Err(PassportError::Form("ppt is not div")) };
+        self.check_signer(trust, div, now)?;
+        if now.as_secs().abs_diff(self.iat) > WINDOW.as_secs() {
+            return Err(PassportError::Stale);
+        }
+        Ok(())
     }
 
     /// Makes a PASSporT, in the canonical serialisation of RFC 8225 9, for a verifier that knows the key.
@@ -304,20 +315,25 @@ impl Passport {
         Ok(())
     }
 
-    /// A signer must both have made the signature and cover `orig`: one with a configured key, or else the certificates
+    /// A signer must both have made the signature and cover `subject`: one with a configured key, or else the certificates
     /// that came along.
-    fn check_signer(&self, trust: &PassportTrust, now: Timestamp) -> Result<(), PassportError> {
+    fn check_signer(
+        &self,
+        trust: &PassportTrust,
+        subject: &Identity,
+        now: Timestamp,
+    ) -> Result<(), PassportError> {
         let mut signed = false;
         for signer in &trust.signers {
             if self.jws.verify(&signer.keys).is_ok() {
                 signed = true;
-                if self.orig.is_covered_by(&signer.numbers) {
+                if subject.is_covered_by(&signer.numbers) {
                     return Ok(());
                 }
             }
         }
         match &self.chain {
-            Some(chain) => self.check_chain(chain, &trust.anchors, now),
+            Some(chain) => self.check_chain(chain, &trust.anchors, subject, now),
             None if signed => Err(PassportError::Orig),
             None if self.jws.header().x5u.is_some() => {
                 Err(PassportError::X5u("its chain was not fetched: send it as x5c"))
@@ -326,14 +342,20 @@ impl Passport {
         }
     }
 
-    fn check_chain(&self, chain: &Chain, anchors: &Anchors, now: Timestamp) -> Result<(), PassportError> {
+    fn check_chain(
+        &self,
+        chain: &Chain,
+        anchors: &Anchors,
+        subject: &Identity,
+        now: Timestamp,
+    ) -> Result<(), PassportError> {
         // The certificate names the key: what `kid` says of it is of no interest.
         let (input, signature) = (self.jws.signing_input().as_bytes(), self.jws.signature());
         if !chain.key().verifies(Algorithm::Es256, input, signature) {
             return Err(PassportError::Signature);
         }
         chain.check(anchors, now).map_err(|_| PassportError::Chain)?;
-        if chain.covers(&self.orig) { Ok(()) } else { Err(PassportError::Orig) }
+        if chain.covers(subject) { Ok(()) } else { Err(PassportError::Orig) }
     }
 }
 

@@ -245,7 +245,7 @@ fn compact(signature: &str, info: &str, ppt: Option<&str>, facts: &Facts) -> Res
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     // RFC 8588 §4: shaken, and so div, have claims that nothing in an INVITE tells.
-    if ppt.is_some() || !is_url(info) {
+    if ppt.is_some() || signature.is_empty() || !is_url(info) {
         return Err(Refused::Form);
     }
     let iat = facts.date.ok_or(Refused::Stale)?;

@@ -8,6 +8,8 @@
 //! | calls that come in | `arriving` |
 //! | a call's events, passed on | `bridge`, `far`; its media: `media`; who its dialog is: `dialogs` |
 //! | who calls whom: written, and read of what comes in | [`headers`], [`caller`], over [`phone`] |
+//! | PASSporTs in SIP (STIR) | [`identity`] |
+//! | emergency calls | [`emergency`] |
 //! | what proves it | [`login`]: a password, or a SIM's keys ([`aka`]) |
 
 mod account;

@@ -232,7 +232,6 @@ mod tests {
             ("sip:4711@ims.test", "4711@ims.test"),
             ("sip:alice@IMS.test;transport=udp?Subject=x@y", "alice@ims.test"),
             ("sip:a%2Fb@ims.test", "a/b@ims.test"),
-            ("sip:+abc@ims.test", "+abc@ims.test"),
         ] {
             let read = Phone::read(uri, &home()).unwrap();
             assert_eq!(read.number.map(|it| it.to_string()).as_deref(), Some(number), "{uri}");
@@ -265,6 +264,7 @@ mod tests {
         for uri in [
             "sip:ims.test",
             "sip:@ims.test",
+            "sip:+abc@ims.test",
             "tel:*100#",
             "tel:",
             "tel:+",

@@ -1,17 +1,15 @@
 //! REGISTER: when it is sent, and what its answers mean.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rsipstack::sip::{Method, Request, Response};
+use rsipstack::sip::{Method, Response};
 
 use super::chance::{Chance, LONGEST};
 use super::message::{self, Granted};
+use super::shared::{Key, Shared};
 use super::watch::{Verdict, Watch};
 use super::{By, Event, Input, Output, Profile, Reason};
-use crate::adapter::sip::digest::{Asked, Challenge};
 use crate::adapter::sip::ua::ClientId;
-use crate::adapter::sip::value::values;
 
 /// RFC 3261 §17.1.2.2: no transaction takes longer; a shell that forgets one does not stop us.
 const FINAL: Duration = Duration::from_secs(40);
@@ -22,70 +20,6 @@ const MOST_INVALID: u32 = 2;
 const MOST_EXPIRES: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The longest Retry-After.
 const MOST_WAIT: Duration = Duration::from_secs(3600);
-
-/// What both kinds of request need.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) profile: Profile,
-    pub(super) chance: Chance,
-    pub(super) outputs: VecDeque<Output>,
-    next_id: ClientId,
-}
-
-impl Shared {
-    pub(super) fn send(&mut self, request: Request) -> ClientId {
-        let id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1);
-        self.outputs.push_back(Output::Request(id, request));
-        id
-    }
-
-    pub(super) fn tell(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
-    }
-}
-
-/// The challenge that is answered now, how often it was, and in which header.
-#[derive(Debug)]
-pub(super) struct Key {
-    challenge: Challenge,
-    count: u32,
-    proxy: bool,
-}
-
-impl Key {
-    /// The challenge in a 401 or 407 that our login can answer.
-    pub(super) fn of(response: &Response, shared: &Shared) -> Option<Self> {
-        let proxy = response.status_code.code() == 407;
-        let name = if proxy { "Proxy-Authenticate" } else { "WWW-Authenticate" };
-        let login = shared.profile.login.as_ref()?;
-        let challenge = login.choose(Challenge::all(values(response, name)))?;
-        Some(Self { challenge, count: 0, proxy })
-    }
-
-    pub(super) fn stale(&self) -> bool {
-        self.challenge.stale
-    }
-
-    /// The header that answers, and whether the challenge was not valid.
-    pub(super) fn field(
-        &mut self,
-        shared: &mut Shared,
-        method: &str,
-        uri: &str,
-    ) -> Option<(&'static str, String, bool)> {
-        self.count = self.count.saturating_add(1);
-        let login = shared.profile.login.clone()?;
-        let asked = Asked { method, uri, body: b"", count: self.count };
-        let before = login.sequence();
-        let answer = login.answer(&self.challenge, asked)?;
-        if login.sequence() != before {
-            shared.tell(Event::Sequence);
-        }
-        let name = if self.proxy { "Proxy-Authorization" } else { "Authorization" };
-        Some((name, answer.value, answer.invalid))
-    }
-}
 
 /// A REGISTER on its way.
 #[derive(Debug)]
@@ -135,7 +69,7 @@ impl Registration {
     pub fn new(profile: Profile, now: Instant) -> Self {
         let mut chance = Chance::new(profile.seed);
         let (call_id, tag, expires) = (chance.word(), chance.word(), profile.expires);
-        let shared = Shared { profile, chance, outputs: VecDeque::new(), next_id: 0 };
+        let shared = Shared::new(profile, chance);
         Self {
             shared,
             phase: Phase::Waiting(now),
@@ -327,8 +261,7 @@ impl Registration {
             return self.failed(now, 200, None, "the registrar took us, and let us go at once");
         }
         if let (Some(key), Some(nonce)) = (&mut self.key, message::next_nonce(response)) {
-            key.challenge.nonce = nonce;
-            key.count = 0;
+            key.go_on_with(nonce);
         }
         let refreshed = self.bound.replace(now + expires).is_some();
         self.failures = 0;

@@ -11,6 +11,7 @@ mod chance;
 mod machine;
 mod message;
 mod reginfo;
+mod shared;
 mod watch;
 
 use std::sync::Arc;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use rsipstack::sip::{Method, Request, Response};
 
 use super::chance::LONGEST;
-use super::machine::{Key, Shared};
 use super::message::{self, request, response};
 use super::reginfo::{Bound, Entry, MAX_BYTES, Reginfo};
+use super::shared::{Key, Shared};
 use super::{Event, Profile, Reason};
 use crate::adapter::sip::ua::ClientId;
 use crate::adapter::sip::value::{Address, find, params, parts, value, values};
