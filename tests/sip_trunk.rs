@@ -7,16 +7,16 @@ use std::sync::Arc;
 use ript::adapter::ims::{Settings, Telephony, TrunkSettings, WaySettings};
 use ript::adapter::sip::TlsFiles;
 use ript::adapter::sip::rtp::{RtpSettings, Srtp};
-use ript::client::audio::AudioCodec;
-use ript::client::{Call, Handler, IncomingCall};
+use ript::client::audio::{AudioCodec, CALLER};
+use ript::client::{AudioCall, Call, CallEvent, CallEvents, Handler, IncomingCall};
 use ript::identity::passport::Attest;
 use ript::media::audio::AudioCodec as Codec;
-use ript::protocol::event::State;
+use ript::protocol::event::{Body, Outcome, Party, Scope, State};
 use ript::protocol::number::Destinations;
 use ript::service::gateways::Gateways;
 use ript::service::rate::Rate;
 
-use crate::client_calls::device;
+use crate::client_calls::{device, flows, says};
 use crate::common::{World, soon, vouching};
 use crate::operator::{heard_both_ways, until};
 
@@ -133,4 +133,57 @@ async fn a_call_crosses_and_both_hear_each_other_with_each_codec() {
         let (placed, answered) = across(&alice, &bob).await;
         heard_both_ways(two.folder.path(), &placed, &answered).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_called_side_says_is_what_the_caller_hears_of_it() {
+    let two = Two::start(|_| {}).await;
+    let (alice, bob) = two.devices(&AudioCodec::ALL, &AudioCodec::ALL).await;
+    for (reason, outcome, told) in
+        [("rejected", Outcome::Declined, "rejected"), ("busy", Outcome::Declined, "busy")]
+    {
+        let (placed, incoming) = ring(&alice, &bob).await;
+        soon("the refusal", incoming.decline(reason, Scope::All)).await.unwrap();
+        let end = soon("the end", placed.ended()).await;
+        assert_eq!((end.outcome, end.reason.as_str()), (outcome, told));
+    }
+    // Given up while it rings.
+    let (placed, incoming) = ring(&alice, &bob).await;
+    soon("the end", placed.end()).await.unwrap();
+    let end = soon("the end over there", incoming.call().ended()).await;
+    assert_eq!(end.outcome, Outcome::Cancelled);
+    // Nobody is there.
+    let placed = soon("the placing", alice.place("+14085559999", None)).await.unwrap();
+    let end = soon("the end", placed.ended()).await;
+    assert_eq!((end.outcome, end.reason.as_str()), (Outcome::Failed, "unreachable"));
+    // Bob hangs up.
+    let (placed, answered) = across(&alice, &bob).await;
+    soon("the end", answered.end()).await.unwrap();
+    let end = soon("the end over here", placed.ended()).await;
+    assert_eq!((end.outcome, end.by), (Outcome::Completed, Party::Callee));
+}
+
+/// Waits for an event of a call.
+async fn saw(events: &mut CallEvents, wanted: impl Fn(&CallEvent) -> bool) {
+    soon("an event", async { while !wanted(&events.next().await.expect("the call goes on").event) {} }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_and_digits_cross_both_ways() {
+    let two = Two::start(|_| {}).await;
+    let (alice, bob) = two.devices(&AudioCodec::ALL, &AudioCodec::ALL).await;
+    let (placed, answered) = across(&alice, &bob).await;
+    let audio = [&placed, &answered].map(|call| AudioCall::start(call, says(CALLER)).unwrap());
+    flows(&placed, &answered, 20).await;
+    for (one, other, held_by) in [(&placed, &answered, Party::Caller), (&answered, &placed, Party::Callee)] {
+        let mut events = other.events();
+        let said = |event: &CallEvent, body: Body| matches!(event, CallEvent::Server(event) if event.snapshot.is_none() && event.body == body);
+        soon("the hold", one.hold()).await.unwrap();
+        saw(&mut events, |event| said(event, Body::Hold { by: held_by })).await;
+        soon("the resumption", one.resume()).await.unwrap();
+        saw(&mut events, |event| said(event, Body::Resume { by: held_by })).await;
+        soon("the key", one.dtmf('7')).await.unwrap();
+        saw(&mut events, |event| matches!(event, CallEvent::Dtmf { digit: '7', .. })).await;
+    }
+    drop(audio);
 }

@@ -118,7 +118,8 @@ pub async fn start(mut config: Config) -> Result<Running, CliError> {
     let trunks = Trunks::start(trunks(&config)?);
     let telephony = Telephony::bind(&config.sip, &config.data.join("sip")).await?;
     let others: [Arc<dyn Gateway>; 2] = [operators.clone(), telephony.clone()];
-    config.service.gateway = Some(Gateways::new([trunks as Arc<dyn Gateway>].into_iter().chain(others).collect()));
+    config.service.gateway =
+        Some(Gateways::new([trunks as Arc<dyn Gateway>].into_iter().chain(others).collect()));
     let service = Service::start(config.service, Arc::clone(&store) as Arc<dyn Store>).await?;
     let camara = camara::router(Arc::clone(&service), config.camara).await?;
     let mut adapters = camara.merge(openapi::routes());

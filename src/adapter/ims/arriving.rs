@@ -118,7 +118,7 @@ async fn arrive(way: Arc<Way>, dialogs: Arc<Dialogs>, service: &Arc<Service>, be
         withheld: incoming.withheld,
         to,
         // What is transcoded for it is known here too.
-        advertisement: native.map_or_else(|| possible(&way.settings.codecs), |native| transcoded(&native)),
+        advertisement: transcoded(&native.unwrap_or_else(|| possible(&way.settings.codecs))),
         record: json!(Record { telephony: way.name.clone() }),
     };
     let answer = described.map(|Described { sdp, native }| (sdp, native));

@@ -41,7 +41,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::adapter::sip::Beginning;
-use crate::adapter::sip::rtp::possible;
+use crate::adapter::sip::rtp::{possible, transcoded};
 use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
 use crate::service::gateway::{Departed, Departure, Gateway, Line, Pending, Target};
@@ -156,7 +156,8 @@ impl Telephony {
             attempt: Some(attempt),
             answer: None,
         };
-        let advertisement = possible(&way.settings.codecs);
+        // What is transcoded for it is known here too.
+        let advertisement = transcoded(&possible(&way.settings.codecs));
         Ok(Departed { advertisement, record, line: Box::new(SipLine::new(begun)) })
     }
 }
