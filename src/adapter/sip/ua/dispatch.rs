@@ -139,7 +139,7 @@ impl Ua {
             Kind::Invite if code < 300 => self.success(now, &response, &client.request),
             Kind::Invite => self.failure(now, &response),
             Kind::Reinvite { .. } | Kind::Update { .. } => self.modified(now, &client, &response),
-            Kind::Refer => self.refer_answered(&client, &response),
+            Kind::Refer => self.refer_answered(&response),
             Kind::Notify => self.notify_answered(&response),
             Kind::Prack | Kind::Bye => {}
         }
@@ -177,7 +177,7 @@ impl Ua {
                 Timer::Answer => self.no_answer(now),
                 Timer::Offer => self.offer_again(now),
                 Timer::Refresh => self.refresh(now),
-                Timer::Session => self.fault(now, "the session was not refreshed", Some(408)),
+                Timer::Session => self.fault(now, "the session was not refreshed", 408),
                 Timer::Refer => self.refer_silent(),
                 Timer::Gone => self.phase = Phase::Gone,
             }

@@ -35,14 +35,26 @@ impl Ua {
         self.tell(Event::Ended(ending));
     }
 
-    /// After each input: whether anything is still to come.
+    /// After each input: requests of branches that are no more are answered; and whether anything is still to come.
     pub(super) fn settle(&mut self, now: Instant) {
+        self.answer_orphans();
         if self.phase != Phase::Over || !self.clients.is_empty() || self.unacked.is_some() {
             return;
         }
         match self.placed.as_ref().and_then(|p| p.late_until) {
             Some(until) if until > now => self.timers.set(Timer::Gone, until),
             _ => self.phase = Phase::Gone,
+        }
+    }
+
+    fn answer_orphans(&mut self) {
+        let (kept, orphans) = std::mem::take(&mut self.servers).into_iter().partition(|s| {
+            let tag = header::tag(&s.request.headers, "From").unwrap_or_default();
+            self.find(&tag).is_some()
+        });
+        self.servers = kept;
+        for server in orphans {
+            self.refuse(server.id, &server.request, 481);
         }
     }
 
@@ -67,15 +79,15 @@ impl Ua {
     }
 
     /// The far side, or time, broke it: BYE, with why.
-    pub(super) fn fault(&mut self, now: Instant, why: &'static str, cause: Option<u16>) {
+    pub(super) fn fault(&mut self, now: Instant, why: &'static str, cause: u16) {
         if self.phase != Phase::Up {
             return;
         }
-        let reason = cause.map(|cause| format!("SIP;cause={cause};text=\"{why}\""));
+        let reason = format!("SIP;cause={cause};text=\"{why}\"");
         self.unacked = None;
         self.timers.stop(Timer::Ack);
         self.take_nothing();
-        self.bye(now, reason);
+        self.bye(now, Some(reason));
         self.over(now, Ending::new(By::Timer, why));
     }
 

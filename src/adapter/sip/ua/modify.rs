@@ -194,7 +194,7 @@ impl Ua {
         }
         match code {
             // RFC 3261 §12.2.1.2: the dialog is no more.
-            408 | 481 if self.phase == Phase::Up => self.fault(now, "the far side lost the call", Some(code)),
+            408 | 481 if self.phase == Phase::Up => self.fault(now, "the far side lost the call", code),
             405 | 501 if refresh && carrier == Carrier::Update => self.refresh(now),
             _ if refresh => self.refresh_later(now),
             // The answer came in a reliable response before: agreed, though the re-INVITE failed (RFC 6141 §3.4 has the like).

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rsipstack::sip::{Method, Request, Response, StatusCode};
+use rsipstack::sip::{Method, Param, Request, Response, StatusCode, Uri};
 
-use super::dispatch::{Client, Kind};
+use super::dispatch::Kind;
 use super::timer::Timer;
 use super::{Event, Phase, Refused, ServerId, Ua, build, header};
 
@@ -51,7 +51,7 @@ impl Ua {
         Ok(())
     }
 
-    pub(super) fn refer_answered(&mut self, _: &Client, response: &Response) {
+    pub(super) fn refer_answered(&mut self, response: &Response) {
         let code = response.status_code.code();
         let silent = header::has(&response.headers, "Refer-Sub", "false");
         if !self.transfers.ours || (code < 300 && !silent) {
@@ -105,8 +105,7 @@ impl Ua {
     }
 
     /// REFER of the far side.
-    pub(super) fn on_refer(&mut self, now: Instant, id: ServerId, tag: &str, request: &Request) {
-        let _ = now;
+    pub(super) fn on_refer(&mut self, id: ServerId, tag: &str, request: &Request) {
         if self.phase != Phase::Up {
             return self.refuse(id, request, 403);
         }
@@ -117,7 +116,7 @@ impl Ua {
             return self.refuse(id, request, 400);
         };
         let method = uri.params.iter().find_map(|p| match p {
-            rsipstack::sip::Param::Method(method) => Some(*method),
+            Param::Method(method) => Some(*method),
             _ => None,
         });
         if method.is_some_and(|m| m != Method::Invite) {
@@ -140,8 +139,8 @@ impl Ua {
         self.notify(tag, 100);
         let replaces = uri.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("Replaces"));
         let replaces = replaces.map(|(_, value)| header::unescape(value));
-        let params = uri.params.into_iter().filter(|p| !matches!(p, rsipstack::sip::Param::Method(_)));
-        let bare = rsipstack::sip::Uri { params: params.collect(), headers: Vec::new(), ..uri };
+        let params = uri.params.into_iter().filter(|p| !matches!(p, Param::Method(_)));
+        let bare = Uri { params: params.collect(), headers: Vec::new(), ..uri };
         self.tell(Event::Refer {
             to: bare.to_string(),
             replaces,

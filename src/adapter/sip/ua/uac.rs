@@ -198,7 +198,7 @@ impl Ua {
                 let answer = dialog.talk.answered(Carrier::Invite, sdp);
                 self.ack_first(tag, seq, None);
                 let Some(answer) = answer else {
-                    self.fault(now, "the 2xx has no answer", Some(488));
+                    self.fault(now, "the 2xx has no answer", 488);
                     return false;
                 };
                 self.describe(tag, answer);
@@ -210,7 +210,7 @@ impl Ua {
             }
             (_, true, None) => {
                 self.ack_first(tag, seq, None);
-                self.fault(now, "the 2xx has no offer", Some(488));
+                self.fault(now, "the 2xx has no offer", 488);
                 return false;
             }
             // The answer came in a reliable response; it stands (RFC 3261 §13.2.1).

@@ -308,7 +308,7 @@ impl Ua {
             let answer = self.find_mut(&unacked.tag).and_then(|d| d.talk.answered(Carrier::Response, answer));
             match answer {
                 Some(answer) => self.describe_anew(&unacked.tag, answer),
-                None => return self.fault(now, "the ACK has no answer", Some(488)),
+                None => return self.fault(now, "the ACK has no answer", 488),
             }
         }
         if unacked.first {
@@ -322,7 +322,7 @@ impl Ua {
         let Some(unacked) = self.unacked.take() else { return };
         match unacked.bye {
             Some(reason) => self.bye(now, reason),
-            None => self.fault(now, "no ACK came", Some(408)),
+            None => self.fault(now, "no ACK came", 408),
         }
     }
 

@@ -46,7 +46,7 @@ impl Ua {
             Method::Invite => self.on_reinvite(now, id, &tag, request),
             Method::Info => self.on_info(id, &request),
             Method::Options => self.on_options(id, &request),
-            Method::Refer => self.on_refer(now, id, &tag, &request),
+            Method::Refer => self.on_refer(id, &tag, &request),
             Method::Notify => self.on_notify(now, id, &request),
             Method::Subscribe => {
                 // RFC 6665 §4.2.1.1

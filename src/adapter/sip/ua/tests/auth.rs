@@ -132,6 +132,30 @@ fn each_request_in_the_dialog_is_answered_for() {
 }
 
 #[test]
+fn the_ack_of_a_challenged_reinvite_has_its_credentials() {
+    // RFC 3261 §22.1
+    let (profile, _) = with_answers();
+    let mut desk = Desk::accepted(profile);
+    desk.act(Command::Offer(OTHER.into())).unwrap();
+    desk.reply_last(401, &www("n", ""), "");
+    let answer = of(&desk.last().headers, "Authorization").to_owned();
+    desk.reply_last(200, CONTACT, OFFER);
+    assert_eq!(of(&desk.acks[0].headers, "Authorization"), answer);
+}
+
+#[test]
+fn a_next_nonce_is_used() {
+    // RFC 7616 §3.5
+    let (profile, answers) = with_answers();
+    let mut desk = Desk::caller(profile, Some(OFFER));
+    desk.reply(0, 401, "x", &www("n1", ""), "");
+    desk.reply_last(200, &format!("{CONTACT}Authentication-Info: nextnonce=\"n9\"\r\n"), ANSWER);
+    desk.act(Command::End { reason: None }).unwrap();
+    let (challenge, method, count) = answers.0.lock().unwrap().last().unwrap().clone();
+    assert_eq!((challenge.as_str(), method.as_str(), count), ("Digest realm=\"r\", nonce=\"n9\"", "BYE", 1));
+}
+
+#[test]
 fn a_challenged_prack_keeps_its_rack() {
     let (profile, _) = with_answers();
     let mut desk = Desk::caller(profile, Some(OFFER));

@@ -267,6 +267,41 @@ fn a_reliable_response_to_our_reinvite_is_acknowledged() {
 }
 
 #[test]
+fn a_request_of_a_branch_that_lost_is_answered() {
+    let mut desk = Desk::caller(profile(), Some(OFFER));
+    desk.reply(0, 183, "far", &format!("{CONTACT}Require: 100rel\r\nRSeq: 1\r\n"), ANSWER);
+    let id = desk.request("UPDATE", 1, UPDATES, OTHER);
+    assert_eq!(desk.code(id), None);
+    desk.reply(0, 200, "b", CONTACT, ANSWER);
+    assert_eq!(desk.code(id), Some(481));
+    assert_eq!(desk.act(Command::Answer(ANSWER.into())), Err(Refused::NoOffer));
+    assert!(desk.ua.servers.is_empty());
+}
+
+#[test]
+fn an_answer_that_returns_to_what_was_is_told() {
+    let mut desk = Desk::answered(profile());
+    desk.request("UPDATE", 1, UPDATES, OTHER);
+    desk.act(Command::Answer(OFFER.into())).unwrap();
+    desk.request("INVITE", 2, CONTACT, "");
+    desk.told();
+    desk.request("ACK", 2, "", ANSWER);
+    assert_eq!(desk.told(), [Event::Described(ANSWER.into())]);
+}
+
+#[test]
+fn our_offer_that_waits_for_an_ack_also_waits_for_our_answer() {
+    let mut desk = Desk::callee(profile(), "", OFFER);
+    desk.act(Command::Accept { sdp: ANSWER.into() }).unwrap();
+    desk.act(Command::Offer(OTHER.into())).unwrap();
+    desk.request("UPDATE", 2, UPDATES, OFFER);
+    desk.request("ACK", 1, "", "");
+    assert!(desk.requests.is_empty());
+    desk.act(Command::Answer(ANSWER.into())).unwrap();
+    assert_eq!(methods(&desk), ["INVITE"]);
+}
+
+#[test]
 fn a_reinvite_that_overtakes_the_ack_stands_for_it() {
     // RFC 5407 §3.1.4
     let mut desk = Desk::callee(profile(), "", OFFER);

@@ -68,6 +68,28 @@ fn an_offer_in_a_reliable_response_is_answered_in_prack() {
 }
 
 #[test]
+fn what_follows_an_offer_waits_for_its_prack() {
+    let mut desk = Desk::caller(profile(), None);
+    desk.reply(0, 183, "far", &rel(1), OTHER);
+    desk.reply(0, 180, "far", &rel(2), "");
+    assert!(pracks(&desk).is_empty());
+    desk.act(Command::Answer(ANSWER.into())).unwrap();
+    desk.reply(0, 180, "far", &rel(2), "");
+    assert_eq!(pracks(&desk), ["1 1 INVITE", "2 1 INVITE"]);
+}
+
+#[test]
+fn a_reliable_offer_that_we_refuse_cancels_the_call() {
+    let mut desk = Desk::caller(profile(), None);
+    desk.reply(0, 183, "far", &rel(1), OTHER);
+    desk.act(Command::RefuseOffer).unwrap();
+    assert_eq!(desk.cancels.len(), 1);
+    assert_eq!(desk.ending().code, Some(488));
+    desk.reply(0, 487, "far", "", "");
+    assert!(desk.ua.is_over());
+}
+
+#[test]
 fn offers_of_two_branches_are_told_one_after_the_other() {
     let mut desk = Desk::caller(profile(), None);
     desk.reply(0, 183, "a", &rel(1), OTHER);
