@@ -56,6 +56,7 @@ mod origins;
 mod placing;
 mod push;
 mod reverse_events;
+mod rtp_leg;
 mod serve_check;
 mod sip_agents;
 mod sip_trunk;

@@ -11,6 +11,7 @@ pub mod idp;
 pub mod link;
 pub mod load;
 pub mod media;
+pub mod phone;
 pub mod socket;
 pub mod user;
 pub mod webhook;
