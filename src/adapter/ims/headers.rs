@@ -132,10 +132,10 @@ impl Outgoing<'_> {
         }
         // RFC 5009 §8
         add("P-Early-Media", "supported".to_owned());
-        First { target: target.clone(), from: self.from_value(), to: format!("<{target}>"), contact, headers }
+        First { target: target.clone(), from: self.caller(), to: format!("<{target}>"), contact, headers }
     }
 
-    fn from_value(&self) -> String {
+    fn caller(&self) -> String {
         if self.withheld {
             return format!("\"Anonymous\" <{ANONYMOUS}>");
         }

@@ -13,7 +13,7 @@ pub enum Login {
     /// The strongest digest that is offered.
     Password(Digest),
     /// AKAv1-MD5.
-    Sim(Aka),
+    Sim(Box<Aka>),
 }
 
 impl Login {
@@ -84,7 +84,7 @@ mod tests {
             "Digest username=\"ript@ims.test\", realm=\"ims.test\", uri=\"sip:ims.test\", nonce=\"\", response=\"\""
         );
         let keys = Keys::new([0; 16], [0; 16]);
-        let sim = Login::Sim(Aka::new("c@ims.test", keys, Sequence::default(), [0; 32]));
+        let sim = Login::Sim(Box::new(Aka::new("c@ims.test", keys, Sequence::default(), [0; 32])));
         assert!(sim.introduction("ims.test", "sip:ims.test").ends_with(", algorithm=AKAv1-MD5"));
         let md5 = "Digest realm=\"r\", nonce=\"n\"";
         assert!(password.authorize(md5, "INVITE", "sip:b", b"", 1).is_some());

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::adapter::sip::value::{Param, find, params};
+use crate::adapter::sip::value::{Param, find, params, unescaped};
 use crate::protocol::number::Number;
 
 /// The longest URI that is read, in bytes.
@@ -144,21 +144,6 @@ fn host_only(host: &str) -> &str {
         Some(rest) => rest.split(']').next().unwrap_or(rest),
         None => host.split(':').next().unwrap_or(host),
     }
-}
-
-/// RFC 3261 §19.1.2
-fn unescaped(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let mut digit = || char::from(bytes.next()?).to_digit(16);
-            out.push(u8::try_from(digit()? << 4 | digit()?).ok()?);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
 /// What RFC 3261 §25.1 lets stand in a user part.

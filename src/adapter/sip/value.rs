@@ -177,6 +177,30 @@ pub fn uri_text(uri: &Uri) -> String {
     format!("{scheme}:{}{password}@{rest}", auth.user)
 }
 
+/// A URI to be sent: rsipstack's Display escapes the user part, so it goes in without escapes.
+pub fn wire_uri(text: &str) -> Option<Uri> {
+    let mut uri = Uri::try_from(text).ok()?;
+    if let Some(auth) = &mut uri.auth {
+        auth.user = unescaped(&auth.user)?;
+    }
+    Some(uri)
+}
+
+/// RFC 3261 §19.1.2; none if that is no text.
+pub fn unescaped(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(bytes.next()?).to_digit(16);
+            out.push(u8::try_from(digit()? << 4 | digit()?).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok().filter(|text| !text.chars().any(char::is_control))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -204,6 +228,15 @@ mod tests {
         for text in ["sip:%2B1555@x.example;user=phone", "sip:a:b@c:5060", "tel:+1;x=y", "urn:service:sos"] {
             assert_eq!(uri_text(&text.try_into().unwrap()), text);
         }
+        for (text, sent) in [
+            ("sip:al%23ice@x.example", "sip:al%23ice@x.example"),
+            ("sip:%2B1555@x.example;user=phone", "sip:+1555@x.example;user=phone"),
+            ("tel:+1555;x=y", "tel:+1555;x=y"),
+            ("urn:service:sos.police", "urn:service:sos.police"),
+        ] {
+            assert_eq!(wire_uri(text).unwrap().to_string(), sent);
+        }
+        assert!(wire_uri("sip:a%0d%0ab@x").is_none() && wire_uri("sip:%zz@x").is_none());
     }
 
     proptest! {

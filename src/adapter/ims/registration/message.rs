@@ -6,7 +6,7 @@ use rsipstack::sip::headers::make_header;
 use rsipstack::sip::{Headers, Method, Request, Response, StatusCode, Uri, Version};
 
 use super::Profile;
-use crate::adapter::sip::value::{Address, Param, find, parts, value, values};
+use crate::adapter::sip::value::{Address, Param, find, parts, value, values, wire_uri};
 
 /// TS 24.229 §7.2A.8: the multimedia telephony service, as feature tags carry it.
 pub const MMTEL: &str = "+g.3gpp.icsi-ref=\"urn%3Aurn-7%3A3gpp-service.ims.icsi.mmtel\"";
@@ -17,7 +17,7 @@ const MOST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A request without Via. `None` where the target is no URI.
 pub(super) fn request(method: Method, target: &str, fields: &[(&str, String)]) -> Option<Request> {
-    let uri = Uri::try_from(target).ok()?;
+    let uri = wire_uri(target)?;
     let mut headers = Headers::default();
     headers.push(make_header("Max-Forwards", "70".to_owned()));
     for (name, value) in fields {
@@ -39,7 +39,7 @@ pub(super) fn response(to: &Request, code: u16, more: &[(&str, &str)]) -> Respon
         headers.push(make_header(name, (*value).to_owned()));
     }
     headers.push(make_header("Content-Length", "0".to_owned()));
-    let status_code = StatusCode::try_from(code).unwrap_or(StatusCode::ServerInternalError);
+    let status_code = StatusCode::from(code);
     Response { status_code, wire_reason: None, version: Version::V2, headers, body: Vec::new() }
 }
 

@@ -435,7 +435,7 @@ fn a_sim_registers_after_re_synchronisation_and_gives_up_on_a_network_without_it
         let seen = [vec![100], vec![0; 31]].concat();
         let sequence = serde_json::from_value(serde_json::json!({ "seen": seen })).unwrap();
         let aka = Aka::new("c@ims.test", Keys::new([1; 16], [2; 16]), sequence, [1; 32]);
-        Profile { login: Some(Arc::new(Login::Sim(aka))), ..profile() }
+        Profile { login: Some(Arc::new(Login::Sim(Box::new(aka)))), ..profile() }
     };
     let mut world = World::new(sim());
     assert!(world.get("Authorization").ends_with("algorithm=AKAv1-MD5"));
