@@ -8,6 +8,7 @@
 //! | `ript tgs`, `ript listen`, `ript call` | `tgs`, `listen`, `call`; what they share: `client_args`, `terminal` |
 //! | `ript login`, `ript logout` | `login` |
 //! | `ript trunk` | `trunk` |
+//! | `ript sip check` | `sip` |
 //! | `ript demo` | `demo` |
 //! | `ript openapi` | here: [`crate::openapi`] makes it |
 //! | `ript compare` | `compare` |
@@ -24,6 +25,7 @@ mod files;
 pub mod listen;
 pub mod login;
 pub mod serve;
+pub mod sip;
 pub mod terminal;
 pub mod tgs;
 pub mod token;
@@ -69,6 +71,8 @@ enum Command {
     Logout(login::LogoutArgs),
     /// Join a provider, leave it, or show what was joined
     Trunk(trunk::Args),
+    /// Try the telephone networks that are configured
+    Sip(sip::Args),
     /// List the TGs that a token may use
     Tgs(tgs::Args),
     /// Wait for calls and answer them
@@ -100,6 +104,7 @@ impl Cli {
             Command::Login(args) => args.run().await,
             Command::Logout(args) => args.run().await,
             Command::Trunk(args) => args.run().await,
+            Command::Sip(args) => args.run().await,
             Command::Tgs(args) => args.run().await,
             Command::Listen(args) => args.run().await,
             Command::Call(args) => args.run().await,

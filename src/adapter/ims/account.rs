@@ -75,7 +75,7 @@ impl Account {
         let login = match &settings.secret {
             Secret::Password(password) => Login::password(&settings.user, password),
             Secret::Aka { k, opc } => {
-                Login::Sim(Aka::new(&settings.user, Keys::new(*k, *opc), sequence, seed()))
+                Login::Sim(Box::new(Aka::new(&settings.user, Keys::new(*k, *opc), sequence, seed())))
             }
         };
         Ok(Self {
@@ -128,6 +128,31 @@ pub(super) async fn keep(way: Arc<Way>, service: Weak<Service>) {
             return;
         }
     }
+}
+
+/// Registers and takes it back: how it went.
+pub(super) async fn register_once(way: &Arc<Way>, account: &Account, patience: Duration) -> State {
+    let (_wanted, mut changes) = watch::channel(0);
+    let mut state = account.state();
+    let nobody = Weak::new();
+    let keeper = Keeper::new(way, account).await;
+    let settled = async {
+        let settled = state.wait_for(|state| *state != State::Off).await;
+        settled.map(|state| state.clone()).unwrap_or_default()
+    };
+    tokio::pin!(settled);
+    let keeping = keeper.run(&nobody, &mut changes);
+    tokio::pin!(keeping);
+    let state = tokio::select! {
+        state = tokio::time::timeout(patience, &mut settled) => state.unwrap_or_default(),
+        () = &mut keeping => return State::Off,
+    };
+    // Nobody wants it any more: it is taken back.
+    drop(_wanted);
+    if matches!(state, State::Registered { .. }) {
+        let _ = tokio::time::timeout(patience, keeping).await;
+    }
+    state
 }
 
 fn wanted(account: &Account, service: &Service) -> bool {

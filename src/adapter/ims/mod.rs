@@ -6,6 +6,7 @@
 //! | a trunk or an account, and how a call leaves by it | `way` |
 //! | an account's registration | [`registration`], kept up by `account` |
 //! | calls that come in | `arriving` |
+//! | trying all that is configured | `check` |
 //! | a call's events, passed on | `bridge`, `far`; its media: `media`; who its dialog is: `dialogs` |
 //! | who calls whom: written, and read of what comes in | [`headers`], [`caller`], over [`phone`] |
 //! | PASSporTs in SIP (STIR) | [`identity`] |
@@ -17,6 +18,7 @@ pub mod aka;
 mod arriving;
 mod bridge;
 pub mod caller;
+mod check;
 mod dialogs;
 pub mod emergency;
 mod far;
@@ -48,6 +50,7 @@ use crate::service::gateway::{Departed, Departure, Gateway, Line, Pending, Targe
 use crate::service::{Service, lock};
 use account::Account;
 use bridge::{Begun, Side};
+pub use check::{Step, check};
 use dialogs::Dialogs;
 use line::SipLine;
 use media::Media;

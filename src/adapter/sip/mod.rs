@@ -6,7 +6,7 @@
 //! | a call's media | [`rtp`] |
 //! | sockets, and whose a message is | `stack`, `streams`; who is heard: `guard`, `strict` |
 //! | a user agent's place there | `seat`; at work: `agent` |
-//! | where requests go | `hop` |
+//! | where requests go | `hop`; whether somebody is there: `ping` |
 //! | passwords | [`digest`] |
 //! | the parts of a header's value | [`value`] |
 
@@ -14,6 +14,7 @@ mod agent;
 pub mod digest;
 mod guard;
 mod hop;
+pub(crate) mod ping;
 mod reply;
 pub mod rtp;
 mod seat;

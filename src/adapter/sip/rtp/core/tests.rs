@@ -135,7 +135,9 @@ fn a_mode_set_is_kept_to_and_asked_for() {
     let answer = b.answer(&offer).unwrap();
     a.answered(&answer).unwrap();
     let directives = Directives::parse("1 to 1: AMR-WB;").unwrap();
-    [&mut a, &mut b].map(|core| core.direct(directives.clone(), directives.clone()));
+    for core in [&mut a, &mut b] {
+        core.direct(directives.clone(), directives.clone());
+    }
     let good = [&[0xf0, 2 << 3 | 4][..], &[0; 32]].concat();
     let high = [&[0xf0, 8 << 3 | 4][..], &[0; 60]].concat();
     let seen = through(&mut a, &mut b, &[frame(8, 0, &good), frame(8, 1, &high), frame(8, 2, &good)]);
