@@ -34,6 +34,7 @@
 //! | how a call leaves for another server | [`service::gateway`], then [`trunk`]; for another operator's CAMARA APIs [`adapter::operator`] |
 //! | CAMARA's APIs | [`adapter::camara`]; its statuses beside RIPT's events and SIP's codes: [`adapter::mapping`] |
 //! | a browser's media | [`adapter::webrtc`] |
+//! | telephones: trunks and accounts | [`adapter::ims`], over SIP and RTP in [`adapter::sip`] |
 //! | all operations of all APIs, as a document | [`openapi`] |
 //! | how fast, and who did what | [`service::rate`], [`service::audit`] |
 //! | placing a call from a program | [`client`] |

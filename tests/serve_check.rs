@@ -32,6 +32,8 @@ fn check(toml: &str) -> (String, String) {
         ("partners.pem", ca.cert_pem()),
         ("operator-ca.pem", ca.cert_pem()),
         ("operator-secret", "s"),
+        ("sip-password", "s"),
+        ("carrier-ca.pem", ca.cert_pem()),
     ] {
         std::fs::write(folder.path().join(name), text).unwrap();
     }

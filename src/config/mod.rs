@@ -19,6 +19,8 @@ mod operator;
 mod section;
 mod sip;
 #[cfg(test)]
+mod sip_tests;
+#[cfg(test)]
 mod tests;
 mod tree;
 

@@ -9,10 +9,10 @@ use crate::identity::jwk::{JwkSet, SigningKey};
 use crate::service::rate::Rate;
 
 /// A folder with a configuration file and a key that it can name.
-struct Folder(tempfile::TempDir);
+pub(super) struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = JwkSet::new(vec![SigningKey::generate().unwrap().public().clone()]);
         std::fs::write(dir.path().join("keys.json"), key.to_json().to_string()).unwrap();
@@ -30,12 +30,12 @@ impl Folder {
     }
 
     /// In development mode, which needs the least.
-    fn load(&self, text: &str) -> Result<Config, String> {
+    pub(super) fn load(&self, text: &str) -> Result<Config, String> {
         let sources = Sources { dev: true, ..self.sources(text) };
         Config::load(&sources).map_err(|error| self.shorten(error))
     }
 
-    fn error(&self, text: &str) -> String {
+    pub(super) fn error(&self, text: &str) -> String {
         self.load(text).expect_err(text)
     }
 
@@ -250,11 +250,18 @@ fn the_sample_in_the_readme_is_a_configuration() {
     for (names, text) in [
         (&["jwks.json", "passport-jwks.json"][..], keys.as_str()),
         (
-            &["company-ca.pem", "sti-roots.pem", "sti-ca.pem", "partners.pem", "operator-ca.pem"],
+            &[
+                "company-ca.pem",
+                "sti-roots.pem",
+                "sti-ca.pem",
+                "partners.pem",
+                "operator-ca.pem",
+                "carrier-ca.pem",
+            ],
             ca.cert_pem(),
         ),
         (&["sti-ca-key.pem"], &ca.key_pem()),
-        (&["secret", "operator-secret"], "s3cret"),
+        (&["secret", "operator-secret", "sip-password"], "s3cret"),
     ] {
         names.iter().for_each(|name| std::fs::write(folder.0.path().join(name), text).unwrap());
     }
