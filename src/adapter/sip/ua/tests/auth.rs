@@ -156,6 +156,18 @@ fn a_next_nonce_is_used() {
 }
 
 #[test]
+fn the_branches_of_a_challenged_invite_are_forgotten() {
+    let (profile, _) = with_answers();
+    let mut desk = Desk::caller(profile, Some(OFFER));
+    desk.reply(0, 183, "far", &format!("{CONTACT}Require: 100rel\r\nRSeq: 5\r\n"), ANSWER);
+    desk.reply(0, 401, "far", &www("n", ""), "");
+    assert_eq!(desk.ua.dialog(), None);
+    desk.reply_last(183, &format!("{CONTACT}Require: 100rel\r\nRSeq: 1\r\n"), OTHER);
+    assert_eq!(of(&desk.last().headers, "RAck"), "1 2 INVITE");
+    assert!(desk.told().contains(&Event::Described(OTHER.into())));
+}
+
+#[test]
 fn a_challenged_prack_keeps_its_rack() {
     let (profile, _) = with_answers();
     let mut desk = Desk::caller(profile, Some(OFFER));
