@@ -51,6 +51,23 @@ pub struct Rider {
     pub receive: u8,
 }
 
+impl Rider {
+    /// Whether a packet of this payload type is one: as we said it, or as the far side did, if that means nothing else.
+    fn is(&self, agreed: &Agreed, payload_type: u8) -> bool {
+        let ours = agreed.codecs.iter().any(|format| format.receive == payload_type);
+        self.receive == payload_type || self.send == payload_type && !ours
+    }
+}
+
+impl Agreed {
+    /// The clock of a payload type that the far side sends; none: nobody agreed on it.
+    pub fn clock_rate(&self, payload_type: u8) -> Option<u32> {
+        let mut riders = self.events.iter().chain(&self.noise);
+        let rider = riders.find(|rider| rider.is(self, payload_type)).map(|rider| rider.rate);
+        rider.or_else(|| format(self, payload_type).map(|format| format.codec.clock_rate()))
+    }
+}
+
 /// What descriptions agreed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Agreed {
@@ -167,7 +184,7 @@ impl Lane {
         rtp: &Arrived<'_>,
         outcome: &mut Outcome,
     ) {
-        let is = |rider: &&Rider| rider.receive == rtp.payload_type;
+        let is = |rider: &&Rider| rider.is(&self.agreed, rtp.payload_type);
         if let Some(event) = self.agreed.events.iter().find(is).copied() {
             return self.on_event(engine, sends, (now, wall), event.rate, rtp, outcome);
         }
