@@ -241,7 +241,7 @@ impl Lane {
             let packet = rtp.packet * frames + n;
             for payload in again(&mut self.up_again, format.codec, wanted, packet, &payload, None) {
                 let at = follow(self.anew, wall);
-                let seq = self.up.next();
+                let seq = self.up.count();
                 self.anew = Some(at);
                 let out = frame(payload, wanted, at, None);
                 outcome.chunks.extend(engine.send_as(now, &out, Some(seq), false));
@@ -288,7 +288,7 @@ impl Lane {
         }
         let number = match (&self.up_again, self.bundle) {
             (None, 1) => self.up.number(rtp.ssrc, rtp.packet, rtp.timestamp, rate, wall),
-            _ => Some((self.up.next(), wall)),
+            _ => Some((self.up.count(), wall)),
         };
         let Some((seq, at)) = number else { return };
         // RFC 4733 §2.5.1.2: all packets of an event have the time of its beginning.
