@@ -496,6 +496,44 @@ async fn ports_are_even_pairs_of_the_range_and_free_when_the_leg_is_dropped() {
     assert!(few.session().unwrap_err().to_string().contains("as many as may be"));
 }
 
+/// RIPT's chunks in at one leg come out of another as packets that are heard, whatever their addresses are.
+#[tokio::test]
+async fn legs_reach_each_other_by_either_version_of_ip() {
+    if UdpSocket::bind("[::1]:0").await.is_err() {
+        println!("this machine has no IPv6");
+        return;
+    }
+    let at = |listen: &str, public: Option<&str>| {
+        let (listen, public) = (listen.parse().unwrap(), public.map(|public| public.parse().unwrap()));
+        RtpPorts::new(RtpSettings { listen, public, ..settings(Srtp::Off) }).unwrap().session().unwrap()
+    };
+    for ((a, mut heard_a), (b, mut heard_b)) in [
+        (at("::1", None), at("::1", None)),
+        (at("::", Some("127.0.0.1")), at("127.0.0.1", None)),
+        (at("::", Some("::1")), at("::1", None)),
+    ] {
+        a.answered(&b.offered(&a.offer()).unwrap().sdp).unwrap();
+        let directives = Directives::parse("1 to 1: PCMU;").unwrap();
+        for (from, heard) in [(&a, &mut heard_b), (&b, &mut heard_a)] {
+            from.direct(directives.clone(), directives.clone());
+            let payload = bytes::Bytes::from_static(&[7; 160]);
+            let (payload_type, timestamp_ms) = (2, 1);
+            let frame = OutFrame {
+                source: 1,
+                sink: 1,
+                payload_type,
+                payload,
+                timestamp_ms,
+                duration_ms: None,
+                level: None,
+            };
+            let chunk = Engine::default().send(ript::clock::elapsed(), &frame).unwrap();
+            assert!(from.path().send(&chunk));
+            assert_eq!(soon("a packet", heard.recv()).await, Some(LegEvent::Heard));
+        }
+    }
+}
+
 #[test]
 fn transcoded_adds_what_is_made_anew_and_no_riders() {
     let native = Advertisement::parse("1 in: PCMA; telephone-event; 1 out: PCMA; telephone-event;").unwrap();

@@ -40,7 +40,7 @@ pub(super) const KEYS: &[&str] = &[
     "sip.rtp-listen",
     "sip.rtp-public",
     "sip.rtp-ports",
-    "sip.calls",
+    "sip.max-calls",
     "timing.answer-timeout-ms",
     "timing.no-signalling-ms",
     "timing.claim-ms",

@@ -36,7 +36,7 @@ fn rtp(section: &mut Section) -> Result<RtpSettings, ConfigError> {
     let listen = section.one("rtp-listen", address, str::parse::<IpAddr>)?;
     let public = section.one("rtp-public", "an IP address: \"203.0.113.1\"", str::parse::<IpAddr>)?;
     let range = section.one("rtp-ports", "two ports: \"20000-29999\"", ports)?;
-    let most = section.size("calls", 1..=100_000)?;
+    let most = section.size("max-calls", 1..=100_000)?;
     Ok(RtpSettings {
         listen: listen.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         public,

@@ -17,7 +17,7 @@ const TRUNK: &str = "[[sip.trunk]]\nname = \"carrier\"\nserver = \"sip:sbc.test;
 #[test]
 fn accounts_and_trunks_say_what_is_theirs_and_the_rest_is_usual() {
     let folder = Folder::new();
-    let rtp = "[sip]\nrtp-listen = \"127.0.0.1\"\nrtp-ports = \"20000-20999\"\ncalls = 5\n";
+    let rtp = "[sip]\nrtp-listen = \"127.0.0.1\"\nrtp-ports = \"20000-20999\"\nmax-calls = 5\n";
     let sip = folder.load(&format!("{rtp}{ACCOUNT}{TRUNK}")).unwrap().sip;
     assert_eq!((sip.rtp.range, sip.rtp.most), (Some(20_000..=20_999), 5));
     let (account, trunk) = (&sip.accounts[0], &sip.trunks[0]);

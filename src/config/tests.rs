@@ -378,13 +378,20 @@ fn every_key_of_the_wrong_type_is_named_with_what_is_right() {
     let folder = Folder::new();
     for key in keys::KEYS.iter().chain(keys::TABLE_KEYS) {
         for (value, found) in [("1.5", "a number with a fraction"), ("{}", "a table"), ("true", "true or")] {
-            let flags = ["audit.numbers", "camara.location", "camara.webrtc.offerless-invitations"];
+            let flags = [
+                "audit.numbers",
+                "camara.location",
+                "camara.webrtc.offerless-invitations",
+                "sip.account.always",
+                "sip.account.ims",
+                "sip.trunk.trusted",
+            ];
             if value == "true" && flags.contains(key) {
                 continue;
             }
             let text = match key.rsplit_once('.') {
                 None => format!("{key} = {value}"),
-                Some((table @ ("issuer" | "tg" | "passport.signer" | "operator"), name)) => {
+                Some((table @ ("issuer" | "tg" | "passport.signer" | "operator" | "sip.account" | "sip.trunk"), name)) => {
                     format!("[[{table}]]\n{name} = {value}")
                 }
                 Some((table, name)) => format!("[{table}]\n{name} = {value}"),

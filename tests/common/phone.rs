@@ -60,7 +60,8 @@ pub struct Heard {
 }
 
 enum Say {
-    To(SocketAddr),
+    /// There, with these numbers for the codec and for telephone-event.
+    To(SocketAddr, u8, u8),
     Digit(u8),
     Raw(Vec<u8>),
 }
@@ -85,6 +86,8 @@ struct Speaker {
     rtp: UdpSocket,
     rtcp: UdpSocket,
     to: Option<SocketAddr>,
+    /// What the far side wants its packets to be called.
+    numbers: (u8, u8),
     heard: Arc<Mutex<Heard>>,
     source: FrameSource,
     encoder: Encoder,
@@ -114,6 +117,7 @@ impl Phone {
             rtp,
             rtcp,
             to: None,
+            numbers: (0, 0),
             heard: heard.clone(),
             source: FrameSource::new(speech(file), AtEnd::Loop),
             encoder: Encoder::new(set.codec, EncoderConfig::default()).unwrap(),
@@ -144,7 +148,16 @@ impl Phone {
     /// Takes a description of the far side: it speaks to there from now on, with its own numbers for what is sent to it.
     pub fn take(&self, sdp: &str) {
         let port = sdp.split("m=audio ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-        self.says.send(Say::To((Ipv4Addr::LOCALHOST, port).into())).ok().unwrap();
+        let rate = self.set.rate();
+        let number = |map: &str| {
+            let named =
+                |line: &str| Some(line.strip_prefix("a=rtpmap:")?.strip_suffix(map)?.trim().parse().unwrap());
+            sdp.lines().find_map(named).unwrap_or_else(|| panic!("no {map} in {sdp}"))
+        };
+        let channels = if self.set.codec == AudioCodec::Opus { "/2" } else { "" };
+        let codec = number(&format!(" {}/{rate}{channels}", self.set.codec.name()));
+        let event = number(&format!(" telephone-event/{rate}"));
+        self.says.send(Say::To((Ipv4Addr::LOCALHOST, port).into(), codec, event)).ok().unwrap();
     }
 
     pub fn press(&self, digit: u8) {
@@ -183,7 +196,7 @@ impl Speaker {
         loop {
             tokio::select! {
                 say = said.recv() => match say {
-                    Some(Say::To(to)) => self.to = Some(to),
+                    Some(Say::To(to, codec, event)) => (self.to, self.numbers) = (Some(to), (codec, event)),
                     Some(Say::Digit(digit)) => self.digit = Some((digit, self.timestamp, 0)),
                     Some(Say::Raw(data)) => self.send(&data).await,
                     None => return,
@@ -237,11 +250,11 @@ impl Speaker {
                 let [high, low] = (length as u16).to_be_bytes();
                 for _ in 0..if end { 3 } else { 1 } {
                     let payload = [digit, u8::from(end) << 7 | 10, high, low];
-                    self.packet(self.set.event, began, &payload).await;
+                    self.packet(self.numbers.1, began, &payload).await;
                 }
                 self.digit = (!end).then_some((digit, began, length));
             }
-            None => self.packet(self.set.payload_type, self.timestamp, &payload).await,
+            None => self.packet(self.numbers.0, self.timestamp, &payload).await,
         }
     }
 

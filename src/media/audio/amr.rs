@@ -225,7 +225,7 @@ mod tests {
         if let (Some(last), used @ 1..) = (data.last_mut(), bits % 8) {
             *last &= 0xff << (8 - used);
         }
-        Frame { kind, good: seed % 2 == 0, data }
+        Frame { kind, good: seed.is_multiple_of(2), data }
     }
 
     #[test]

@@ -51,6 +51,23 @@ pub struct Rider {
     pub receive: u8,
 }
 
+impl Rider {
+    /// Whether a packet of this payload type is one: as we said it, or as the far side did, if that means nothing else.
+    fn is(&self, agreed: &Agreed, payload_type: u8) -> bool {
+        let ours = agreed.codecs.iter().any(|format| format.receive == payload_type);
+        self.receive == payload_type || self.send == payload_type && !ours
+    }
+}
+
+impl Agreed {
+    /// The clock of a payload type that the far side sends; none: nobody agreed on it.
+    pub fn clock_rate(&self, payload_type: u8) -> Option<u32> {
+        let mut riders = self.events.iter().chain(&self.noise);
+        let rider = riders.find(|rider| rider.is(self, payload_type)).map(|rider| rider.rate);
+        rider.or_else(|| format(self, payload_type).map(|format| format.codec.clock_rate()))
+    }
+}
+
 /// What descriptions agreed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Agreed {
@@ -167,7 +184,7 @@ impl Lane {
         rtp: &Arrived<'_>,
         outcome: &mut Outcome,
     ) {
-        let is = |rider: &&Rider| rider.receive == rtp.payload_type;
+        let is = |rider: &&Rider| rider.is(&self.agreed, rtp.payload_type);
         if let Some(event) = self.agreed.events.iter().find(is).copied() {
             return self.on_event(engine, sends, (now, wall), event.rate, rtp, outcome);
         }
@@ -224,7 +241,7 @@ impl Lane {
             let packet = rtp.packet * frames + n;
             for payload in again(&mut self.up_again, format.codec, wanted, packet, &payload, None) {
                 let at = follow(self.anew, wall);
-                let seq = self.up.next();
+                let seq = self.up.count();
                 self.anew = Some(at);
                 let out = frame(payload, wanted, at, None);
                 outcome.chunks.extend(engine.send_as(now, &out, Some(seq), false));
@@ -271,7 +288,7 @@ impl Lane {
         }
         let number = match (&self.up_again, self.bundle) {
             (None, 1) => self.up.number(rtp.ssrc, rtp.packet, rtp.timestamp, rate, wall),
-            _ => Some((self.up.next(), wall)),
+            _ => Some((self.up.count(), wall)),
         };
         let Some((seq, at)) = number else { return };
         // RFC 4733 §2.5.1.2: all packets of an event have the time of its beginning.

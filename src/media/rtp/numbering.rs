@@ -197,7 +197,7 @@ impl Uplink {
     }
 
     /// The number of a frame that no packet stands for.
-    pub fn next(&mut self) -> u64 {
+    pub fn count(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
     }

@@ -142,12 +142,10 @@ impl Core {
         if self.source.is_stranger(from) {
             return count(&self.counters.strangers);
         }
-        let Some(head) =
-            Head::parse(data, remote.level).filter(|head| known(&remote.agreed, head.payload_type))
-        else {
+        let known = |head: Head| Some((head, remote.agreed.clock_rate(head.payload_type)?));
+        let Some((head, rate)) = Head::parse(data, remote.level).and_then(known) else {
             return count(&self.counters.garbage);
         };
-        let rate = rate(&remote.agreed, head.payload_type);
         let mut length = data.len();
         if let Some((_, theirs)) = &mut self.keys {
             match theirs.unprotect(data, head.begins) {
@@ -298,19 +296,6 @@ impl Core {
         }
         send(if mux { Channel::Rtp } else { Channel::Rtcp }, to, &self.packet);
     }
-}
-
-fn known(agreed: &Agreed, payload_type: u8) -> bool {
-    let codecs = agreed.codecs.iter().map(|format| (format.receive, format.send));
-    let riders = agreed.events.iter().chain(&agreed.noise).map(|rider| (rider.receive, rider.receive));
-    codecs.chain(riders).any(|(receive, send)| receive == payload_type || send == payload_type)
-}
-
-/// The clock of what the far side sends.
-fn rate(agreed: &Agreed, payload_type: u8) -> u32 {
-    let codecs = agreed.codecs.iter().map(|format| (format.receive, format.codec.clock_rate()));
-    let riders = agreed.events.iter().chain(&agreed.noise).map(|rider| (rider.receive, rider.rate));
-    codecs.chain(riders).find(|(number, _)| *number == payload_type).map_or(8_000, |(_, rate)| rate)
 }
 
 /// The clock of what we send.

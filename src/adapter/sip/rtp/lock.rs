@@ -85,12 +85,13 @@ impl Source {
                 return Verdict::Heard;
             }
             Some((heard, _)) if heard != from => return Verdict::Stranger,
-            Some(_) if !proven && !self.renewed && now.saturating_sub(self.newest) < SILENT => {
-                return Verdict::Foreign;
-            }
             Some(_) => Verdict::Foreign,
             None => Verdict::Stranger,
         };
+        let speaks = self.locked.is_some() && now.saturating_sub(self.newest) < SILENT;
+        if speaks && !proven && !self.renewed {
+            return refused;
+        }
         let as_described = self.locked.is_none() && self.described == Some(from);
         if proven || as_described || self.on_probation(from, ssrc, sequence) {
             self.locked = Some((from, ssrc));

@@ -301,11 +301,10 @@ impl Negotiation {
 
     fn read(&self, session: &Session<'_>, media: &Media<'_>, agreed: Agreed) -> Result<Remote, BadSdp> {
         let address = session.address(media)?;
-        if let Some(ip) = address {
-            if !(if ip.is_ipv4() { self.reaches.0 } else { self.reaches.1 }) {
-                let (own, other) = if ip.is_ipv4() { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
-                return Err(bad(format!("c= names an {other} address; this end of the call has {own} only")));
-            }
+        let reached = |ip: &IpAddr| if ip.is_ipv4() { self.reaches.0 } else { self.reaches.1 };
+        if let Some(ip) = address.filter(|ip| !reached(ip)) {
+            let (own, other) = if ip.is_ipv4() { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
+            return Err(bad(format!("c= names an {other} address; this end of the call has {own} only")));
         }
         let to = address.map(|ip| SocketAddr::new(ip, media.port));
         let rtcp = to.and_then(|to| {

@@ -108,15 +108,19 @@ impl RtpPorts {
 
     /// A new leg with ports of its own; an error says that there are as many as may be.
     pub fn session(&self) -> io::Result<(Leg, mpsc::Receiver<LegEvent>)> {
-        let full = lock(&self.0.taken).ports.len() >= self.0.settings.most;
-        if full {
-            let most = self.0.settings.most;
-            return Err(io::Error::other(format!("there are {most} RTP legs, which is as many as may be")));
+        let most = self.0.settings.most;
+        let full = || io::Error::other(format!("there are {most} RTP legs, which is as many as may be"));
+        if self.legs() >= most {
+            return Err(full());
         }
         let pair = match &self.0.settings.range {
             Some(range) => self.ranged(first(*range.start()), *range.end())?,
             None => self.ephemeral()?,
         };
+        // Others may have come meanwhile.
+        if self.legs() > most {
+            return Err(full());
+        }
         let settings = &self.0.settings;
         Ok(Leg::start(pair, self.0.address, settings, Arc::clone(&self.0.counters)))
     }

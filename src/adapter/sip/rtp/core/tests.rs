@@ -135,9 +135,8 @@ fn a_mode_set_is_kept_to_and_asked_for() {
     let answer = b.answer(&offer).unwrap();
     a.answered(&answer).unwrap();
     let directives = Directives::parse("1 to 1: AMR-WB;").unwrap();
-    for core in [&mut a, &mut b] {
-        core.direct(directives.clone(), directives.clone());
-    }
+    a.direct(directives.clone(), directives.clone());
+    b.direct(directives.clone(), directives);
     let good = [&[0xf0, 2 << 3 | 4][..], &[0; 32]].concat();
     let high = [&[0xf0, 8 << 3 | 4][..], &[0; 60]].concat();
     let seen = through(&mut a, &mut b, &[frame(8, 0, &good), frame(8, 1, &high), frame(8, 2, &good)]);
@@ -190,6 +189,22 @@ fn comfort_noise_crosses_where_it_is_agreed_on_and_is_no_loss_where_not() {
         }
     }
     assert_eq!(numbers, [0, 1]);
+}
+
+#[test]
+fn who_sends_by_its_own_numbers_is_understood_too() {
+    let mut here = core(1, Srtp::Off, &[AudioCodec::Opus]);
+    let directives = Directives::parse("1 to 1: opus; telephone-event;").unwrap();
+    here.direct(directives.clone(), directives);
+    here.negotiation().offer(false);
+    let answer = "v=0\r\nc=IN IP4 192.0.2.2\r\nm=audio 5000 RTP/AVP 120 121\r\na=rtpmap:120 opus/48000/2\r\n\
+                  a=rtpmap:121 telephone-event/48000\r\n";
+    here.answered(answer).unwrap();
+    let kinds = [96, 120, 103, 121].map(|number| {
+        let chunks = heard(&mut here, now(1), at(2), &rtp(9, number.into(), number));
+        Chunk::parse(&chunks[0]).unwrap().payload_type
+    });
+    assert_eq!(kinds, [1, 1, 6, 6]);
 }
 
 fn rtp(ssrc: u32, sequence: u16, payload_type: u8) -> Vec<u8> {
