@@ -1,17 +1,19 @@
 """What the scenarios stand on: where things are, processes that end with the run, and the IMS core."""
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+import wave
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SPEECH = HERE.parent.parent / "src/client/audio/speech"
 RIPT = os.environ["RIPT"]
+# The same, or one that was built to be quick.
+COMPARE = os.environ.get("COMPARE", RIPT)
 WORK = Path(tempfile.mkdtemp(prefix="ript-ims-"))
 PCSCF = "127.0.0.20:5060"
 PYTHON = "/usr/bin/python3"
@@ -41,6 +43,8 @@ class Process:
 
     def __init__(self, name, *command, **how):
         self.name, self.log = name, WORK / f"{name}.log"
+        # Whether it outlives the scenario that started it.
+        self.stays = False
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [str(one) for one in command], stdin=subprocess.DEVNULL, stdout=how.pop("stdout", log), stderr=log, **how)
@@ -77,9 +81,10 @@ class Process:
             Process.running.remove(self)
 
 
-def stop_all(but=()):
-    for process in list(reversed(Process.running)):
-        if process not in but:
+def stop_all(all_of_them=False):
+    """The newest first."""
+    for process in reversed(list(Process.running)):
+        if all_of_them or not process.stays:
             process.stop()
 
 
@@ -112,6 +117,8 @@ def start_core():
     for peer in ("icscf", "scscf"):
         hss.says(f"peer {peer}")
     until("the P-CSCF answers OPTIONS", lambda: alive(PCSCF))
+    for one in (hss, *servers):
+        one.stays = True
     return [hss, *servers]
 
 
@@ -146,10 +153,9 @@ def is_registered(user):
 # Speech.
 
 def voice(name):
-    """A file in which one of the two sample voices speaks for a minute; its beginning is at a client's pace."""
+    """A file in which one of the two sample voices speaks for a minute."""
     path = WORK / f"{name}-minute.wav"
     if not path.exists():
-        import wave
         with wave.open(str(SPEECH / f"{name}.wav")) as sample, wave.open(str(path), "wb") as minute:
             minute.setparams(sample.getparams())
             once = sample.readframes(sample.getnframes())
@@ -158,13 +164,16 @@ def voice(name):
     return path
 
 
-def holds(voice_name, recording):
-    """How alike a recording is to a voice that was said over and over; fails where it is not."""
-    done = subprocess.run([RIPT, "compare", voice_name, recording, "--within", "14"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Failed(f"{Path(recording).name}: {done.stdout or done.stderr}")
-    return done.stdout.split("correlation ")[1].split(",")[0]
+def hold(*pairs):
+    """How alike each recording is to a voice that was said over and over; fails where one is not. All at once: it takes a while."""
+    runs = [(recording, subprocess.Popen([COMPARE, "compare", name, recording, "--within", "5"], text=True,
+                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)) for name, recording in pairs]
+    said = [(recording, run.communicate()[0], run.returncode) for recording, run in runs]
+    if bad := [f"{Path(recording).name}: {text.strip()}" for recording, text, code in said if code]:
+        raise Failed("; ".join(bad))
+    return "correlation " + " and ".join(text.split("correlation ")[1].split(",")[0] for _, text, _ in said)
 
 
-def forget_logs():
-    shutil.rmtree(WORK, ignore_errors=True)
+def talk():
+    """Long enough for a voice to be there as a whole, wherever the recording begins."""
+    time.sleep(9)

@@ -4,7 +4,7 @@ import subprocess
 from flow import Flow
 from lab import PCSCF, WORK, SPEECH, Failed, Process, until
 
-CARRIER, SECOND = "127.0.0.110", "127.0.0.111"
+CARRIER, SECOND, PATIENT = "127.0.0.110", "127.0.0.111", "127.0.0.112"
 # Where the servers' trunks listen, as ript.toml.in says.
 TRUNK, LONG_TRUNK = "127.0.0.109:5072", "127.0.0.109:5073"
 
@@ -16,7 +16,7 @@ class Peer:
 
     def __init__(self, flow, at=CARRIER, to=TRUNK, patience=25, **words):
         Peer.count += 1
-        self.flow = Flow(flow, speech=alaw("callee"), **words)
+        self.flow = Flow(flow, speech=alaw("callee"), at=at, **words)
         self.name = f"sipp-{Peer.count:02}-{flow}"
         self.at, self.to, self.patience = at, to, patience
         self.scenario = WORK / f"{self.name}.xml"
@@ -63,9 +63,10 @@ def play(flow, **how):
     peer.finish()
 
 
-def register(user, at, password=None, expires=600):
-    """sipp takes the place of a user of the core."""
-    play("register", at=at, to=PCSCF, us=user, domain="ims.test", password=password or f"{user}pw", expires=expires)
+def register(user, at, expires=600):
+    """sipp takes the place of a user of the core, or leaves it."""
+    shows = r"P-Associated-URI: tel:\+1555" if expires else "Contact: expires=0"
+    play("register", at=at, to=PCSCF, us=user, domain="ims.test", password=f"{user}pw", expires=expires, shows=shows)
 
 
 def alaw(voice):

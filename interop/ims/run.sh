@@ -1,0 +1,34 @@
+#!/bin/sh
+# Telephones and RIPT: a whole IMS core on loopback (Kamailio as P-, I- and S-CSCF, an HSS), baresip and sipp as telephones and as
+# a strict trunk, and `ript` as the gateway. Prints a line for each scenario; 0 only if all hold. Debian 12, root.
+#
+#     interop/ims/run.sh                    # all
+#     interop/ims/run.sh core               # only the core, checked with sipp and baresip; also: ims, trunk, page
+#     interop/ims/run.sh callee-fork aka    # some: the first words of their names
+#
+# RIPT: the binary (default: target/debug/ript, built where it is missing). COMPARE: one that compares recordings, if another is quicker.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+missing=
+for package in kamailio kamailio-ims-modules kamailio-presence-modules sip-tester baresip-core python3 python3-cryptography \
+    iproute2 util-linux; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+    policy=/usr/sbin/policy-rc.d
+    # What is installed must not start a Kamailio of its own.
+    if [ ! -e $policy ]; then
+        trap 'rm -f $policy' EXIT
+        trap 'exit 130' INT TERM
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod +x $policy
+    fi
+    # shellcheck disable=SC2086
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; } >&2
+fi
+if [ -z "${RIPT:-}" ]; then
+    RIPT=$here/../../target/debug/ript
+    [ -x "$RIPT" ] || (cd "$here/../.." && cargo build --bin ript >&2)
+fi
+export RIPT
+/usr/bin/python3 -B "$here/check.py" "$@"
