@@ -27,8 +27,7 @@ if ! fits; then
     fits || npm install --prefix "$home/node" --no-audit --no-fund node@22 >&2
 fi
 # Packages are found beside the script that asks for them.
-check=${CHECK:-$here/check.mjs}
-cp "$here"/*.mjs "$check" "$here/package.json" "$here/package-lock.json" "$home/"
+cp "$here"/*.mjs ${CHECK:+"$CHECK"} "$here/package.json" "$here/package-lock.json" "$home/"
 if ! cmp -s "$home/package-lock.json" "$home/node_modules/.installed"; then
     npm ci --prefix "$home" --no-audit --no-fund >&2
     cp "$home/package-lock.json" "$home/node_modules/.installed"
@@ -82,4 +81,4 @@ pids="$pids $server"
 wait_for 'listening' "$work/server.log" "the server"
 
 RIPT="$RIPT" WORK="$work" SERVER_PID="$server" ISSUER="$issuer" SERVER="https://127.0.0.1:$P" NODE_EXTRA_CA_CERTS="$work/data/ca.pem" \
-    SPEECH="$speech" node "$home/$(basename "$check")" "$@" || { tail -n 20 "$work/server.log" >&2; exit 1; }
+    SPEECH="$speech" node "$home/$(basename "${CHECK:-check.mjs}")" "$@" || { tail -n 20 "$work/server.log" >&2; exit 1; }

@@ -103,7 +103,7 @@ class Flow:
             self.out.append(f'<recv response="{what}"{attributes}>{actions(checks)}</recv>')
             return
         if what == "INVITE":
-            checks += [self.check("Max-Forwards: [0-9]"), self.check("Contact: <sip:"), self.check("Allow: PRACK")]
+            checks += [self.check("Max-Forwards: [0-9]"), self.check("Contact: <sip:"), self.check("Allow: INVITE")]
             checks.append(self.keep(".*", "CSeq", "cseq"))
             if not self.answered:
                 checks += [self.keep(".*", "From", "from"), self.keep(".*", "To", "to")]

@@ -123,7 +123,7 @@ def refuses():
     first.says("client-incoming")
     first.interrupt()
     alice.tells("CALL_CLOSED", "603")
-    first.process.wait()
+    first.leaves()
     second = listen(RIPT)
     bob = Phone("bob", says="caller", answers=False)
     bob.dial(RIPT)
@@ -142,7 +142,7 @@ def registers():
     first = listen(RIPT)
     until("the number is registered", lambda: is_registered("ript"))
     first.interrupt()
-    first.process.wait()
+    first.leaves()
     until("the number is deregistered", lambda: not is_registered("ript"))
     return "a handler's number is registered by digest while it is there, and no longer"
 
@@ -152,7 +152,7 @@ def aka():
     first = listen(AKA)
     until("the number is registered", lambda: is_registered("ript-aka"))
     first.interrupt()
-    first.process.wait()
+    first.leaves()
     until("the number is deregistered", lambda: not is_registered("ript-aka"))
     hss("sqn ript-aka@ims.test 0")
     bob = Phone("bob")
@@ -176,7 +176,7 @@ def deregistered():
     if is_registered("ript"):
         raise Failed("registered again")
     client.interrupt()
-    client.process.wait()
+    client.leaves()
     return "the network deregisters the number (RTR, reg event): calls to it get 480, nobody registers it again"
 
 

@@ -47,7 +47,9 @@ class Process:
         self.stays = False
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [str(one) for one in command], stdin=subprocess.DEVNULL, stdout=how.pop("stdout", log), stderr=log, **how)
+                [str(one) for one in command], stdin=subprocess.DEVNULL, stdout=how.pop("stdout", log), stderr=log,
+                # With a group of its own, it ends together with what it has started.
+                start_new_session=True, **how)
         Process.running.append(self)
 
     def said(self):
@@ -68,14 +70,14 @@ class Process:
         except subprocess.TimeoutExpired:
             raise Failed(f"{self.name} is not at its end after {patience} s: {self.said()[-600:]}") from None
 
-    def stop(self, how=signal.SIGTERM):
+    def stop(self):
         """Ends it, and waits for its end."""
         if self.process.poll() is None:
-            self.process.send_signal(how)
+            os.killpg(self.process.pid, signal.SIGTERM)
             try:
-                self.process.wait(5)
+                self.process.wait(8)
             except subprocess.TimeoutExpired:
-                self.process.kill()
+                os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
         if self in Process.running:
             Process.running.remove(self)
@@ -113,7 +115,7 @@ def start_core():
     core = HERE / "core"
     hss = Process("hss", PYTHON, "-B", core / "hss.py", core / "users.json")
     hss.says("users")
-    servers = [Process(one, *kamailio(one, "-DD", "-E", "-m", "64", "-M", "8", "-Y", WORK), preexec_fn=os.setpgrp) for one in SERVERS]
+    servers = [Process(one, *kamailio(one, "-DD", "-E", "-m", "64", "-M", "8", "-Y", WORK)) for one in SERVERS]
     for peer in ("icscf", "scscf"):
         hss.says(f"peer {peer}")
     until("the P-CSCF answers OPTIONS", lambda: alive(PCSCF))

@@ -14,7 +14,7 @@ def page():
     sip = WORK / "page-sip.toml"
     sip.write_text("# " + parts()[1], encoding="utf-8")
     bob = Phone("bob", says="callee")
-    driver = Process("page", HERE.parent / "chromium/run.sh", start_new_session=True,
+    driver = Process("page", HERE.parent / "chromium/run.sh",
                      env={**os.environ, "MORE": str(sip), "CHECK": str(HERE / "page.mjs"), "PORT": "14510"})
 
     def said(text):

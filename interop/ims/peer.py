@@ -26,7 +26,9 @@ class Peer:
     def start(self):
         log = WORK / self.name
         command = ["sipp", *([self.to] if self.flow.calls else []), "-sf", self.scenario, "-i", self.at, "-p", "5070", "-mi", self.at, "-mp", "7000",
-                   "-m", "1", "-timeout", f"{self.patience}s", "-timeout_error", "-nostdin", "-rtp_echo",
+                   "-m", "1", "-timeout", f"{self.patience}s", "-timeout_error", "-nostdin",
+                   # What it hears it says, unless it has something to say.
+                   *([] if self.flow.speaks else ["-rtp_echo"]),
                    "-trace_msg", "-message_file", f"{log}.msg", "-trace_err", "-error_file", f"{log}.err",
                    "-trace_logs", "-log_file", f"{log}.said"]
         self.process = Process(self.name, *command)

@@ -72,6 +72,13 @@ class Client:
             raise Failed(f"{self.name} ended with {outcome} {reasons or ''}: no: {result or self.last_words()}")
         return result["reason"]
 
+    def leaves(self):
+        """Waits for its end, without a call that was answered."""
+        self.process.wait()
+        self.process.stop()
+        if any(one["event"] == "answered" for one in self.events()):
+            raise Failed(f"{self.name} has a call: {self.last_words()}")
+
 
 def call(whom, number, *arguments):
     return Client(number, "call", whom, *arguments)

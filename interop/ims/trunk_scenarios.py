@@ -131,7 +131,7 @@ def caller_plain():
 def caller_cancels():
     called = listen(OURS, "--ring", "30")
     play("caller-cancels", them=OURS, us=THEIRS)
-    called.ends("cancelled")
+    called.leaves()
     return "CANCEL while RIPT rings: 487"
 
 
@@ -142,7 +142,7 @@ def caller_refused():
     called.says("client-incoming")
     called.interrupt()
     peer.finish()
-    called.process.wait()
+    called.leaves()
     busy = listen(OURS)
     first = Peer("caller-plain", them=OURS, us=THEIRS)
     busy.says("answered")
