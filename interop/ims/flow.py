@@ -124,8 +124,11 @@ class Flow:
         self.used.append(name)
         if line.startswith("body "):
             return f'<ereg regexp={quoteattr(line[5:])} search_in="body" {how}="true" assign_to="{name}"/>'
-        field, pattern = line.split(":", 1)
-        return f'<ereg regexp={quoteattr(pattern.strip())} search_in="hdr" header="{field}:" case_indep="true" {how}="true" assign_to="{name}"/>'
+        # sipp's own search for a field would find Contact in Accept-Contact.
+        field, pattern = (part.strip() for part in line.split(":", 1))
+        pattern = pattern[1:] if pattern.startswith("^") else f"[^[:cntrl:]]*({pattern})"
+        regexp = quoteattr(f"[[:cntrl:]]{field}:{pattern}")
+        return f'<ereg regexp={regexp} search_in="msg" {how}="true" assign_to="{name}"/>'
 
     def keep(self, pattern, field, name):
         return f'<ereg regexp="{pattern}" search_in="hdr" header="{field}:" check_it="true" assign_to="{name}"/>'

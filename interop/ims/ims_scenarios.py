@@ -15,6 +15,10 @@ REFUSALS = {
     404: (1, "failed", "unreachable"),
 }
 
+# What TS 24.229 wants in a call that leaves, and what the core makes of the identity that is preferred.
+MARKS = ["P-Asserted-Identity: (ript|[+]15550009)@ims.test|tel:[+]15550009", "P-Access-Network-Info: .", "P-Early-Media: supported",
+         "Accept-Contact: icsi-ref=.*mmtel", "Contact: icsi-ref=.*mmtel"]
+
 
 def speaks(codec):
     """A call each way at the same time; each side hears the other's voice, in one codec."""
@@ -97,11 +101,11 @@ def refused():
 
 def noanswer():
     register("alice", ALICE)
-    alice = Peer("callee-cancelled", at=ALICE, us="alice")
+    alice = Peer("callee-cancelled", at=ALICE, us="alice", more="\n    ".join(MARKS))
     reason = call(ALICES, RIPT).ends("noanswer")
     alice.finish()
     register("alice", ALICE, expires=0)
-    return f"alice rings until RIPT's time is over ({reason}), and gets CANCEL"
+    return f"alice rings until RIPT's time is over ({reason}), and gets CANCEL; her INVITE had what IMS wants"
 
 
 def absent():

@@ -64,11 +64,11 @@ def callee_fork():
 
 
 def callee_plain():
-    peer = Peer("callee-plain")
+    peer = Peer("callee-plain", more="P-Asserted-Identity: [+]14085550001\n    Identity: ^ *eyJ")
     calling = call(THEIRS, OURS, "--duration", "9")
     peer.finish()
     calling.ends()
-    return f"neither 100rel nor timers nor UPDATE; it echoes ({hold(('caller', calling.heard))}), and RIPT hangs up"
+    return f"neither 100rel nor timers nor UPDATE; who calls is asserted and signed (Identity); it echoes ({hold(('caller', calling.heard))}), and RIPT hangs up"
 
 
 def callee_cancelled():
