@@ -56,7 +56,7 @@ wait_for() { # pattern log what
 }
 "$RIPT" certs --out "$work/data" >/dev/null
 : >"$work/idp.log"
-CERT="$work/data/server.pem" KEY="$work/data/server-key.pem" ACCESS_TTL=3600 MODULES="${IDP_MODULES:-}" \
+PORT=0 CERT="$work/data/server.pem" KEY="$work/data/server-key.pem" ACCESS_TTL=3600 MODULES="${IDP_MODULES:-}" \
     "$here/../idp/run.sh" >"$work/idp.log" 2>"$work/idp-errors.log" &
 pids="$pids $!"
 wait_for issuer "$work/idp.log" "the identity provider"

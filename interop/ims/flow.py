@@ -103,11 +103,11 @@ class Flow:
             self.out.append(f'<recv response="{what}"{attributes}>{actions(checks)}</recv>')
             return
         if what == "INVITE":
-            checks += [self.check("Max-Forwards: [0-9]"), self.check("Contact: <sip:"), self.check("Allow: INVITE")]
-            checks.append(self.keep(".*", "CSeq", "cseq"))
+            kept = [f'<ereg regexp={quoteattr(HOPS)} search_in="msg" check_it="true" assign_to="all,hops"/>', self.keep(".*", "CSeq", "cseq")]
             if not self.answered:
-                checks += [self.keep(".*", "From", "from"), self.keep(".*", "To", "to")]
-            checks.append(f'<ereg regexp={quoteattr(HOPS)} search_in="msg" check_it="true" assign_to="all,hops"/>')
+                kept += [self.keep(".*", "From", "from"), self.keep(".*", "To", "to")]
+            # What an answer needs comes first: nothing is kept after a check that fails.
+            checks = kept + checks + [self.check("Max-Forwards: [0-9]"), self.check("Contact: <sip:"), self.check("Allow: INVITE")]
             attributes += ' rrs="true"'
         elif what == "PRACK":
             checks.append(self.check("RAck: ^ *[0-9]+ +[0-9]+ +INVITE"))

@@ -1,4 +1,5 @@
 """sipp as the other end of a trunk, or as a user of the core: plays a flow (flow.py) once, and is strict."""
+import re
 import subprocess
 
 from flow import Flow
@@ -54,9 +55,15 @@ class Peer:
             self.start()
 
     def complaint(self):
+        """What sipp did not like, without the messages; those are in the log."""
         errors = WORK / f"{self.name}.err"
-        lines = errors.read_text(errors="replace").splitlines() if errors.exists() else self.process.said().splitlines()[-5:]
-        return " | ".join(line.strip() for line in lines if line.strip())[:1200]
+        text = errors.read_text(errors="replace") if errors.exists() else self.process.said()
+        said = [f"{first.split(chr(13))[0]} has to match {pattern}" for first, pattern in
+                re.findall(r"looking in '([^\n]*).*?', with regexp '(.*?)'", text, re.S)]
+        said += [f"{first.strip()} came, not {wanted}" for wanted, first in
+                 re.findall(r"while expecting '(\w+)' \(index \d+\), received '([^\n]*)", text)]
+        said += re.findall(r"timed out after '[0-9.]+' seconds|unexpected (?:CANCEL|BYE) for call", text)
+        return f"{'; '.join(said) or text[-600:]}; see {errors}"
 
 
 def play(flow, **how):

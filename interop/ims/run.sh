@@ -15,16 +15,19 @@ for package in kamailio kamailio-ims-modules kamailio-presence-modules sip-teste
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
 done
 if [ -n "$missing" ]; then
+    # What is installed must not start a Kamailio of its own (invoke-rc.d, policy-rc.d).
     policy=/usr/sbin/policy-rc.d
-    # What is installed must not start a Kamailio of its own.
     if [ ! -e $policy ]; then
         trap 'rm -f $policy' EXIT
         trap 'exit 130' INT TERM
         printf '#!/bin/sh\nexit 101\n' >$policy
         chmod +x $policy
+    else
+        policy=
     fi
     # shellcheck disable=SC2086
     { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; } >&2
+    [ -z "$policy" ] || rm -f "$policy"
 fi
 if [ -z "${RIPT:-}" ]; then
     RIPT=$here/../../target/debug/ript
