@@ -25,7 +25,7 @@ from xml.sax.saxutils import quoteattr
 
 FOLDER = Path(__file__).resolve().parent / "sipp"
 METHODS = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO"
-REASONS = {"100": "Trying", "180": "Ringing", "183": "Session Progress", "200": "OK", "404": "Not Found", "422": "Interval Too Small",
+REASONS = {"180": "Ringing", "183": "Session Progress", "200": "OK", "404": "Not Found", "422": "Session Interval Too Small",
            "480": "Temporarily Unavailable", "486": "Busy Here", "487": "Request Terminated", "503": "Service Unavailable",
            "603": "Decline"}
 # The lines that a request begins with: every Via and Record-Route that proxies have left. All responses give them back.
@@ -102,8 +102,9 @@ class Flow:
             self.answered |= what[0] == "2" and method == "INVITE"
             self.out.append(f'<recv response="{what}"{attributes}>{actions(checks)}</recv>')
             return
-        if what == "INVITE":
-            kept = [f'<ereg regexp={quoteattr(HOPS)} search_in="msg" check_it="true" assign_to="all,hops"/>', self.keep(".*", "CSeq", "cseq")]
+        if what == "INVITE" and not self.calls:
+            kept = [f'<ereg regexp={quoteattr(HOPS)} search_in="msg" check_it="true" assign_to="all,hops"/>',
+                    self.keep(".*", "CSeq", "cseq")]
             if not self.answered:
                 kept += [self.keep(".*", "From", "from"), self.keep(".*", "To", "to")]
             # What an answer needs comes first: nothing is kept after a check that fails.
@@ -112,7 +113,7 @@ class Flow:
         elif what == "PRACK":
             checks.append(self.check("RAck: ^ *[0-9]+ +[0-9]+ +INVITE"))
         self.out.append(f'<recv request="{what}"{attributes}>{actions(checks)}</recv>')
-        if what == "INVITE":
+        if what == "INVITE" and not self.calls:
             self.used += ["all", "hops", "from", "to", "cseq"]
 
     def check(self, line):
@@ -145,7 +146,7 @@ class Flow:
     def respond(self, status, method, lines):
         fields = [line for line in lines if not line.startswith(("sdp", "tag"))]
         self.end = next((line[4:] for line in lines if line.startswith("tag ")), self.end)
-        if method == "INVITE":
+        if method == "INVITE" and not self.calls:
             head = ["[$hops]From:[$from]", f"To:[$to];tag=[pid]-[call_number]-{self.end}", "Call-ID: [call_id]", "CSeq:[$cseq]"]
             self.answered |= status[0] == "2"
         else:
@@ -182,7 +183,8 @@ class Flow:
             f"{method} {target} SIP/2.0",
             f"Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK-[pid]-[call_number]-{branch}",
             *routes, "Max-Forwards: 70", *ends, "Call-ID: [call_id]", f"CSeq: {number} {method}",
-            *(["Contact: <sip:{us}@[local_ip]:[local_port]>".format(**self.words)] if method not in ("ACK", "CANCEL", "BYE") else []),
+            *(["Contact: <sip:{us}@[local_ip]:[local_port]>".format(**self.words)]
+              if method not in ("ACK", "CANCEL", "BYE") else []),
             *([f"RAck:[$rseq] {self.invite} INVITE"] if method == "PRACK" else []),
             *([f"Allow: {METHODS}"] if method in ("INVITE", "UPDATE") else []),
             *(["[authentication username={us}@{domain} password={password}]".format(**self.words)] if "login" in lines else []),

@@ -1,7 +1,7 @@
 """RIPT clients on one side, telephones of the core on the other: baresip where it is about sound, sipp where about outcomes."""
 from baresip import CODECS, Phone
-from core_scenarios import ALICE
-from lab import Failed, hold, hss, is_registered, talk, until
+from core_scenarios import ALICE, ROUTES
+from lab import PCSCF, Failed, hold, hss, is_registered, talk, until
 from peer import Peer, register
 from ript import call, listen
 
@@ -85,6 +85,31 @@ def keys_and_hold_of_a_caller():
     return "baresip calls by its number, presses 7, holds, resumes; RIPT hangs up"
 
 
+def called_strictly():
+    """The routes of PRACK, and of all that follows, lead through four servers."""
+    register("alice", ALICE)
+    alice = Peer("ims-called", at=ALICE, us="alice", more="\n    ".join(MARKS))
+    calling = call(ALICES, RIPT)
+    for event in ("progress", "answered", "hold", "resume"):
+        calling.says(event)
+    alice.finish()
+    calling.ends()
+    register("alice", ALICE, expires=0)
+    return "RIPT to sipp through the core: what IMS wants in the INVITE, PRACK, UPDATE, hold, resume, BYE"
+
+
+def calls_strictly():
+    register("alice", ALICE)
+    called = listen(RIPT, "--ring", "1")
+    alice = Peer("caller-full", at=ALICE, to=PCSCF, us="alice", them=RIPT, domain="ims.test", routes=ROUTES, ringing=180)
+    for event in ("answered", "hold", "resume"):
+        called.says(event)
+    alice.finish()
+    called.ends()
+    register("alice", ALICE, expires=0)
+    return "sipp to RIPT through the core: 422, reliable 180, PRACK, UPDATE, hold, resume, BYE"
+
+
 def refused():
     register("alice", ALICE)
     said = []
@@ -101,11 +126,11 @@ def refused():
 
 def noanswer():
     register("alice", ALICE)
-    alice = Peer("callee-cancelled", at=ALICE, us="alice", more="\n    ".join(MARKS))
+    alice = Peer("callee-cancelled", at=ALICE, us="alice")
     reason = call(ALICES, RIPT).ends("noanswer")
     alice.finish()
     register("alice", ALICE, expires=0)
-    return f"alice rings until RIPT's time is over ({reason}), and gets CANCEL; her INVITE had what IMS wants"
+    return f"alice rings until RIPT's time is over ({reason}), and gets CANCEL"
 
 
 def absent():
@@ -184,5 +209,5 @@ def deregistered():
     return "the network deregisters the number (RTR, reg event): calls to it get 480, nobody registers it again"
 
 
-SCENARIOS = [registers, *map(speaks, CODECS), keys_and_hold, keys_and_hold_of_a_caller, refused, noanswer, absent, refuses, aka,
-             deregistered]
+SCENARIOS = [registers, *map(speaks, CODECS), keys_and_hold, keys_and_hold_of_a_caller, called_strictly, calls_strictly, refused,
+             noanswer, absent, refuses, aka, deregistered]

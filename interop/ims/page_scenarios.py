@@ -1,4 +1,4 @@
-"""Chromium with the page of web/ calls, and is called by, a telephone of the core. Its server and its driver are interop/chromium's."""
+"""Chromium with the page of web/ calls, and is called by, a telephone of the core; by interop/chromium's server and driver."""
 import os
 
 from baresip import Phone
@@ -14,8 +14,8 @@ def page():
     sip = WORK / "page-sip.toml"
     sip.write_text("# " + parts()[1], encoding="utf-8")
     bob = Phone("bob", says="callee")
-    driver = Process("page", HERE.parent / "chromium/run.sh",
-                     env={**os.environ, "MORE": str(sip), "CHECK": str(HERE / "page.mjs"), "PORT": "14510"})
+    more = {"MORE": sip, "CHECK": HERE / "page.mjs", "PORT": 14510, "TMPDIR": WORK, "KEEP": 1}
+    driver = Process("page", HERE.parent / "chromium/run.sh", env={**os.environ, **{key: str(value) for key, value in more.items()}})
 
     def said(text):
         def found():

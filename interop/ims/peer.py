@@ -26,8 +26,8 @@ class Peer:
 
     def start(self):
         log = WORK / self.name
-        command = ["sipp", *([self.to] if self.flow.calls else []), "-sf", self.scenario, "-i", self.at, "-p", "5070", "-mi", self.at, "-mp", "7000",
-                   "-m", "1", "-timeout", f"{self.patience}s", "-timeout_error", "-nostdin",
+        command = ["sipp", *([self.to] if self.flow.calls else []), "-sf", self.scenario, "-i", self.at, "-p", "5070",
+                   "-mi", self.at, "-mp", "7000", "-m", "1", "-timeout", f"{self.patience}s", "-timeout_error", "-nostdin",
                    # What it hears it says, unless it has something to say.
                    *([] if self.flow.speaks else ["-rtp_echo"]),
                    "-trace_msg", "-message_file", f"{log}.msg", "-trace_err", "-error_file", f"{log}.err",

@@ -68,7 +68,8 @@ def callee_plain():
     calling = call(THEIRS, OURS, "--duration", "9")
     peer.finish()
     calling.ends()
-    return f"neither 100rel nor timers nor UPDATE; who calls is asserted and signed (Identity); it echoes ({hold(('caller', calling.heard))}), and RIPT hangs up"
+    heard = hold(("caller", calling.heard))
+    return f"neither 100rel nor timers nor UPDATE; who calls is asserted and signed (Identity); an echo is heard ({heard}); RIPT hangs up"
 
 
 def callee_cancelled():
@@ -186,6 +187,6 @@ def overloaded():
     return "503 with Retry-After: the second server gets the call, and the next one at once"
 
 
-SCENARIOS = [refreshed_begins, callee_full, callee_early, callee_fork, callee_plain, callee_cancelled, callee_noanswer, callee_refused,
-             callee_pinged, caller_full, caller_plain, caller_cancels, caller_refused, caller_pings, caller_stranger, overloaded,
+SCENARIOS = [refreshed_begins, callee_full, callee_early, callee_fork, callee_plain, callee_cancelled, callee_noanswer,
+             callee_refused, callee_pinged, caller_full, caller_plain, caller_cancels, caller_refused, caller_pings, caller_stranger, overloaded,
              refreshed]
