@@ -9,7 +9,7 @@ from ript import call, listen
 OURS, PATIENTS = "+14085550001", "+14095550001"
 THEIRS, LONG = "+442071838750", "+442171838750"
 # What a caller of the trunk's is told.
-UNKNOWN, DECLINED, BUSY = 404, 603, 486
+ABSENT, DECLINED, BUSY = 480, 603, 486
 
 # The call that takes longest goes on under the others.
 longest = []
@@ -49,8 +49,8 @@ def callee_early():
     calling = call(THEIRS, OURS)
     calling.says("progress")
     peer.finish()
-    calling.ends("failed")
-    return f"an announcement before the answer is heard ({hold(('callee', calling.heard))}), then 480"
+    calling.ends("noanswer")
+    return f"an announcement before the answer is heard ({hold(('callee', calling.heard))}), then 480 for no answer"
 
 
 def callee_fork():
@@ -101,7 +101,7 @@ def callee_refused():
 
 
 def callee_pinged():
-    play("callee-pinged", patience=40)
+    play("callee-pinged")
     return "the trunk is asked by OPTIONS whether it is there"
 
 
@@ -137,7 +137,7 @@ def caller_cancels():
 
 
 def caller_refused():
-    play("caller-refused", them="+14085559999", us=THEIRS, code=UNKNOWN)
+    play("caller-refused", them="+14085559999", us=THEIRS, code=ABSENT)
     called = listen(OURS, "--ring", "30")
     peer = Peer("caller-refused", them=OURS, us=THEIRS, code=DECLINED)
     called.says("client-incoming")
@@ -151,7 +151,7 @@ def caller_refused():
     busy.interrupt()
     first.finish()
     busy.ends()
-    return f"{UNKNOWN} for a number that nobody has, {DECLINED} where RIPT declines, {BUSY} where it is in a call"
+    return f"{ABSENT} for a number where nobody is registered, {DECLINED} where RIPT declines, {BUSY} where it is in a call"
 
 
 def caller_pings():
