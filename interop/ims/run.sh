@@ -32,7 +32,7 @@ if [ -n "$missing" ]; then
 fi
 if [ -z "${RIPT:-}" ]; then
     RIPT=$here/../../target/debug/ript
-    [ -x "$RIPT" ] || (cd "$here/../.." && cargo build --bin ript >&2)
+    [ -x "$RIPT" ] || (cd "$here/../.." && cargo build --bin ript --features amr-wb >&2)
 fi
 quick=$here/../../target/release/ript
 if [ -z "${COMPARE:-}" ] && [ -x "$quick" ]; then COMPARE=$quick; fi
