@@ -156,7 +156,7 @@ def refuses():
     alice.tells("CALL_CLOSED", "480")
     first = attached(RIPT, "ript", "--ring", "30")
     alice.dial(RIPT)
-    first.says("client-incoming")
+    alice.tells("CALL_RINGING")
     first.interrupt()
     alice.tells("CALL_CLOSED", "603")
     first.leaves()

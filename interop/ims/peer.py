@@ -40,6 +40,11 @@ class Peer:
         sockets = subprocess.run(["ss", "-Hlnu", f"src {self.at}:5070"], capture_output=True, text=True, check=True).stdout
         return sockets or self.process.process.poll() is not None
 
+    def saw(self, text):
+        """Waits for a message that was sent or came."""
+        messages = WORK / f"{self.name}.msg"
+        until(f"{self.name} sees {text}", lambda: messages.exists() and text in messages.read_text(errors="replace"))
+
     def finish(self):
         """Fails unless every message came, as it had to, and nothing else."""
         while True:

@@ -68,8 +68,8 @@ def callee_plain():
     calling = call(THEIRS, OURS, "--duration", "9")
     peer.finish()
     calling.ends()
-    heard = hold(("caller", calling.heard))
-    return f"neither 100rel nor timers nor UPDATE; who calls is asserted and signed (Identity); an echo is heard ({heard}); RIPT hangs up"
+    heard = hold(("callee", calling.heard))
+    return f"neither 100rel nor timers nor UPDATE; who calls is asserted and signed (Identity); it is heard ({heard}); RIPT hangs up"
 
 
 def callee_cancelled():
@@ -140,7 +140,7 @@ def caller_refused():
     play("caller-refused", them="+14085559999", us=THEIRS, code=ABSENT)
     called = listen(OURS, "--ring", "30")
     peer = Peer("caller-refused", them=OURS, us=THEIRS, code=DECLINED)
-    called.says("client-incoming")
+    peer.saw("SIP/2.0 180")
     called.interrupt()
     peer.finish()
     called.leaves()
