@@ -5,6 +5,7 @@
 #     interop/chromium/run.sh [SCENARIO …]       # some: the first words of their lines
 #
 # RIPT: the binary (default: built here). MODULES: where packages are installed (default: a cache). KEEP: leave the recordings.
+# CHECK: other scenarios than check.mjs. MORE: a file with more of the server's configuration. PORT: the server's; and one more.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${RIPT:-}" ]; then
@@ -26,7 +27,7 @@ if ! fits; then
     fits || npm install --prefix "$home/node" --no-audit --no-fund node@22 >&2
 fi
 # Packages are found beside the script that asks for them.
-cp "$here"/*.mjs "$here/package.json" "$here/package-lock.json" "$home/"
+cp "$here"/*.mjs ${CHECK:+"$CHECK"} "$here/package.json" "$here/package-lock.json" "$home/"
 if ! cmp -s "$home/package-lock.json" "$home/node_modules/.installed"; then
     npm ci --prefix "$home" --no-audit --no-fund >&2
     cp "$home/package-lock.json" "$home/node_modules/.installed"
@@ -55,7 +56,7 @@ wait_for() { # pattern log what
 }
 "$RIPT" certs --out "$work/data" >/dev/null
 : >"$work/idp.log"
-CERT="$work/data/server.pem" KEY="$work/data/server-key.pem" ACCESS_TTL=3600 MODULES="${IDP_MODULES:-}" \
+PORT=0 CERT="$work/data/server.pem" KEY="$work/data/server-key.pem" ACCESS_TTL=3600 MODULES="${IDP_MODULES:-}" \
     "$here/../idp/run.sh" >"$work/idp.log" 2>"$work/idp-errors.log" &
 pids="$pids $!"
 wait_for issuer "$work/idp.log" "the identity provider"
@@ -72,6 +73,7 @@ audience = "ript"
 allow = ["127.0.0.0/8", "::1/128"]
 ca = "$work/data/ca.pem"
 T
+[ -z "${MORE:-}" ] || cat "$MORE" >>"$work/ript.toml"
 : >"$work/server.log"
 "$RIPT" serve --dev --config "$work/ript.toml" >"$work/links" 2>"$work/server.log" &
 server=$!
@@ -79,4 +81,4 @@ pids="$pids $server"
 wait_for 'listening' "$work/server.log" "the server"
 
 RIPT="$RIPT" WORK="$work" SERVER_PID="$server" ISSUER="$issuer" SERVER="https://127.0.0.1:$P" NODE_EXTRA_CA_CERTS="$work/data/ca.pem" \
-    SPEECH="$speech" node "$home/check.mjs" "$@" || { tail -n 20 "$work/server.log" >&2; exit 1; }
+    SPEECH="$speech" node "$home/$(basename "${CHECK:-check.mjs}")" "$@" || { tail -n 20 "$work/server.log" >&2; exit 1; }
