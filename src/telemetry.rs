@@ -6,9 +6,8 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
-/// What is logged where nothing else is said; h3 calls the ordinary end of a connection an error, and rsipstack logs whole
-/// messages, numbers and credentials with them.
-pub const DEFAULT_FILTER: &str = "info,h3=off,rsipstack=off";
+/// What is logged where nothing else is said; h3 calls the ordinary end of a connection an error.
+pub const DEFAULT_FILTER: &str = "info,h3=off";
 
 /// Why there is no log.
 #[derive(Debug, Error)]
@@ -44,7 +43,9 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 pub fn init(options: &Options) -> Result<(), TelemetryError> {
     let filter = options.filter.as_deref().unwrap_or(DEFAULT_FILTER);
     let bad = |why: String| TelemetryError::Filter { filter: filter.to_owned(), why };
-    let filter = EnvFilter::try_new(filter).map_err(|error| bad(error.to_string()))?;
+    // Whoever asks for more of everything doesn't ask for numbers and credentials: rsipstack logs whole messages.
+    let quiet = if filter.contains("rsipstack") { "" } else { ",rsipstack=off" };
+    let filter = EnvFilter::try_new(format!("{filter}{quiet}")).map_err(|error| bad(error.to_string()))?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if options.json {
         builder.json().flatten_event(true).try_init()

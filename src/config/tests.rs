@@ -391,7 +391,10 @@ fn every_key_of_the_wrong_type_is_named_with_what_is_right() {
             }
             let text = match key.rsplit_once('.') {
                 None => format!("{key} = {value}"),
-                Some((table @ ("issuer" | "tg" | "passport.signer" | "operator" | "sip.account" | "sip.trunk"), name)) => {
+                Some((
+                    table @ ("issuer" | "tg" | "passport.signer" | "operator" | "sip.account" | "sip.trunk"),
+                    name,
+                )) => {
                     format!("[[{table}]]\n{name} = {value}")
                 }
                 Some((table, name)) => format!("[{table}]\n{name} = {value}"),

@@ -124,7 +124,7 @@ impl Telephony {
             tasks.spawn(arriving::listen(way.clone(), dialogs, service.clone(), begins));
             match &way.kind {
                 Kind::Account(_) => tasks.spawn(account::keep(way.clone(), service)),
-                Kind::Trunk(_) => tasks.spawn(way::know(way.clone())),
+                Kind::Trunk(_) => tasks.spawn(way::watch(way.clone())),
             };
         }
     }

@@ -15,7 +15,7 @@ use super::phone::Home;
 use super::settings::{TrunkSettings, WaySettings};
 use crate::adapter::sip::rtp::{RtpPorts, RtpSettings};
 use crate::adapter::sip::ua::{Credentials, Profile, Reliable};
-use crate::adapter::sip::{Agent, Beginning, Hop, Listen, PRODUCT, Stack, uri};
+use crate::adapter::sip::{Agent, Beginning, Hop, Listen, PRODUCT, Stack, ping, uri};
 use crate::clock;
 use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
@@ -259,20 +259,32 @@ impl Way {
     }
 }
 
-/// How often a trunk's servers are looked up.
-const LOOK: Duration = Duration::from_secs(300);
+/// How often a trunk's servers are asked whether they are there.
+const PING: Duration = Duration::from_secs(20);
+/// How long they may take to say so.
+const PONG: Duration = Duration::from_secs(5);
 
-/// A trunk's servers are its peers, wherever DNS says that they are now.
-pub(super) async fn know(way: Arc<Way>) {
+/// A trunk's servers are its peers, wherever DNS says that they are now; who doesn't answer is tried last.
+pub(super) async fn watch(way: Arc<Way>) {
     let Kind::Trunk(trunk) = &way.kind else { return };
     loop {
         for server in &trunk.settings.servers {
-            match way.stack.resolve(server).await {
-                Ok(hops) => way.stack.know(&hops),
-                Err(error) => tracing::warn!(way = way.name, %error, "a trunk's server is not known"),
+            let hops = match way.stack.resolve(server).await {
+                Ok(hops) => hops,
+                Err(error) => {
+                    tracing::warn!(way = way.name, %error, "a trunk's server is not known");
+                    continue;
+                }
+            };
+            way.stack.know(&hops);
+            for hop in &hops {
+                match ping::options(&way.stack, server, hop, PONG).await {
+                    None | Some(408 | 503) => way.shun(hop),
+                    Some(_) => way.trust(hop),
+                }
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(PING).await;
     }
 }
 
