@@ -47,6 +47,7 @@ pub fn trunk(own: u16, servers: &[String], ours: &str, theirs: &str) -> TrunkSet
         attest: Attest::B,
         trusted: true,
         x5u: None,
+        ping: None,
         login: None,
         way: WaySettings {
             listen: ([127, 0, 0, 1], own).into(),

@@ -5,7 +5,7 @@ import subprocess
 from flow import Flow
 from lab import PCSCF, WORK, SPEECH, Failed, Process, until
 
-CARRIER, SECOND, PATIENT = "127.0.0.110", "127.0.0.111", "127.0.0.112"
+CARRIER, SECOND, PATIENT, PINGED = "127.0.0.110", "127.0.0.111", "127.0.0.112", "127.0.0.113"
 # Where the servers' trunks listen, as ript.toml.in says.
 TRUNK, LONG_TRUNK = "127.0.0.109:5072", "127.0.0.109:5073"
 

@@ -3,7 +3,7 @@ import socket
 
 from ims_scenarios import REFUSALS
 from lab import Failed, hold
-from peer import CARRIER, LONG_TRUNK, PATIENT, SECOND, Peer, play
+from peer import CARRIER, LONG_TRUNK, PATIENT, PINGED, SECOND, Peer, play
 from ript import call, listen
 
 OURS, PATIENTS = "+14085550001", "+14095550001"
@@ -101,7 +101,7 @@ def callee_refused():
 
 
 def callee_pinged():
-    play("callee-pinged")
+    play("callee-pinged", at=PINGED)
     return "the trunk is asked by OPTIONS whether it is there"
 
 

@@ -123,6 +123,7 @@ pub(super) const TABLE_KEYS: &[&str] = &[
     "sip.trunk.attest",
     "sip.trunk.trusted",
     "sip.trunk.x5u",
+    "sip.trunk.ping-ms",
     "sip.trunk.listen",
     "sip.trunk.tls-listen",
     "sip.trunk.public",

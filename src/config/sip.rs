@@ -196,6 +196,7 @@ fn trunk(mut known: Vec<TrunkSettings>, mut section: Section) -> Result<Vec<Trun
         true => Ok(text.to_owned()),
         false => Err("it has to begin with https://"),
     })?;
+    let ping = section.ms("ping-ms", 1_000)?;
     let secret_place = section.place_of("password-file");
     let user = section.text("user")?;
     let given = section.text("password")?;
@@ -221,6 +222,7 @@ fn trunk(mut known: Vec<TrunkSettings>, mut section: Section) -> Result<Vec<Trun
         attest: attest.unwrap_or(Attest::C),
         trusted,
         x5u,
+        ping,
         login,
         way,
     });

@@ -121,6 +121,8 @@ pub struct TrunkSettings {
     pub trusted: bool,
     /// Where the certificates of our callers' PASSporTs are to be found, for PASSporTs that don't say it.
     pub x5u: Option<String>,
+    /// How often its servers are asked by OPTIONS whether they are there; none: they aren't.
+    pub ping: Option<Duration>,
     /// Digest, where it challenges calls.
     pub login: Option<(String, String)>,
     /// The rest.

@@ -259,8 +259,8 @@ impl Way {
     }
 }
 
-/// How often a trunk's servers are asked whether they are there.
-const PING: Duration = Duration::from_secs(20);
+/// How often a trunk's servers are looked up, where they aren't asked more often whether they are there.
+const LOOK: Duration = Duration::from_secs(300);
 /// How long they may take to say so.
 const PONG: Duration = Duration::from_secs(5);
 
@@ -277,14 +277,14 @@ pub(super) async fn watch(way: Arc<Way>) {
                 }
             };
             way.stack.know(&hops);
-            for hop in &hops {
+            for hop in hops.iter().filter(|_| trunk.settings.ping.is_some()) {
                 match ping::options(&way.stack, server, hop, PONG).await {
                     None | Some(408 | 503) => way.shun(hop),
                     Some(_) => way.trust(hop),
                 }
             }
         }
-        tokio::time::sleep(PING).await;
+        tokio::time::sleep(trunk.settings.ping.unwrap_or(LOOK)).await;
     }
 }
 
