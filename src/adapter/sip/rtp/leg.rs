@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
@@ -239,7 +240,8 @@ impl Shared {
             SocketAddr::V4(v4) if self.pair.mapped => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
             _ => to,
         };
-        if socket.try_send_to(data, to).is_err() {
+        // Not tokio's: that would drop what goes out before its reactor has seen the new socket.
+        if SockRef::from(socket).send_to(data, &to.into()).is_err() {
             count(&self.counters.overrun);
         }
     }
