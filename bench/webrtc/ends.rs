@@ -264,6 +264,10 @@ impl Rtp {
         Self { socket: UdpSocket::bind("127.0.0.1:0").await.expect("a UDP port"), tally }
     }
 
+    pub fn ssrc(&self) -> u32 {
+        1 << 16 | self.tally.call
+    }
+
     pub async fn run(self, mut go: Go) {
         let mut buffer = vec![0; 2_000];
         loop {
@@ -282,7 +286,7 @@ impl Rtp {
 
     fn send(&self) {
         let n = self.tally.sent.load(Ordering::Relaxed) as u32;
-        let ssrc = (1 << 16 | self.tally.call).to_be_bytes();
+        let ssrc = self.ssrc().to_be_bytes();
         // RFC 3550 §5.1
         let number = (n as u16).to_be_bytes();
         let head = [&[0x80, OPUS][..], &number, &(n * 960).to_be_bytes(), &ssrc].concat();

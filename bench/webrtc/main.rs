@@ -69,6 +69,9 @@ pub struct Figure {
     pub received: u64,
     pub doubled: u64,
     pub misrouted: u64,
+    /// Datagrams that the relay's sockets had no room for, and the load's.
+    pub relay_full: u64,
+    pub load_full: u64,
 }
 
 impl Figure {
@@ -136,7 +139,10 @@ fn bench() {
             if figure.is_whole() {
                 figures.push(figure.micros());
             } else {
-                println!("      void: not every packet came through once");
+                println!(
+                    "      void: not every packet came through once; no room at sockets: {} of the relay's, {} of the load's",
+                    figure.relay_full, figure.load_full
+                );
             }
         }
     }
