@@ -59,6 +59,22 @@ pub(super) struct Outcome {
     pub(super) key_frame: bool,
 }
 
+/// What a browser hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hears {
+    pub(super) source: u8,
+    pub(super) sink: u8,
+    /// As it comes to the browser.
+    pub(super) codec: AudioCodec,
+}
+
+impl Hears {
+    /// RFC 3550 §6.4.1: jitter is told in units of the timestamp.
+    pub(super) fn milliseconds(&self, units: u32) -> f64 {
+        f64::from(units) * 1_000.0 / f64::from(rate(self.codec))
+    }
+}
+
 /// One session's media.
 #[derive(Debug)]
 pub(super) struct Bridge {
@@ -73,6 +89,8 @@ pub(super) struct Bridge {
     video_up: Uplink,
     down: Downlink,
     down_again: Option<Transcoder>,
+    /// The codec of what went to the browser last.
+    down_codec: Option<AudioCodec>,
     /// When the last frame that was made anew for the call plays.
     anew: Option<u64>,
     /// The last frame that was made anew for the browser: its number and when it plays.
@@ -107,6 +125,7 @@ impl Bridge {
             // RFC 3711 §3.3.1: below 2^15, so that an early loss can't hide the first roll-over.
             down: Downlink::new(48_000, audio as u16 & 0x7fff, timestamp),
             down_again: None,
+            down_codec: None,
             anew: None,
             down_anew: (0, 0),
             frames: 0,
@@ -280,12 +299,14 @@ impl Bridge {
                 AudioCodec::Pcmu | AudioCodec::Pcma => frame.payload.len() as u32,
             };
             let began = std::mem::take(&mut self.down_again).is_some();
+            self.down_codec = Some(codec);
             self.down.set_rate(rate(codec));
             let place = self.down.place(frame.seq, frame.timestamp_ms, span, frame.reset || began);
             return place.map(|place| departing(*pt, place, frame.payload.to_vec())).into_iter().collect();
         }
         let Some((wanted, pt)) = audio.codecs.first().copied() else { return Vec::new() };
         let began = self.down_again.is_none();
+        self.down_codec = Some(wanted);
         self.down.set_rate(rate(wanted));
         let mut out = Vec::new();
         for payload in again(&mut self.down_again, codec, wanted, frame.seq, &frame.payload) {
@@ -340,10 +361,12 @@ impl Bridge {
         self.agreed.video.as_ref().map(|video| video.mid)
     }
 
-    /// The source and sink of what the browser hears on this media, for reports; none where it is no audio.
-    pub(super) fn hears(&self, mid: Mid) -> Option<(u8, u8)> {
-        self.agreed.audio.as_ref().filter(|audio| audio.mid == mid)?;
-        stream(&self.receives, MediaKind::Audio).map(|stream| (stream.source, stream.sink))
+    /// What the browser hears on this media, for reports; none where it is no audio.
+    pub(super) fn hears(&self, mid: Mid) -> Option<Hears> {
+        let audio = self.agreed.audio.as_ref().filter(|audio| audio.mid == mid)?;
+        let codec = self.down_codec.or(audio.codecs.first().map(|(codec, _)| *codec))?;
+        let Stream { source, sink, .. } = *stream(&self.receives, MediaKind::Audio)?;
+        Some(Hears { source, sink, codec })
     }
 }
 

@@ -362,15 +362,17 @@ impl Owner {
                 }
             }
             Event::MediaEgressStats(stats) => {
-                if let (Some(remote), Some((source, sink))) = (&stats.remote, self.bridge.hears(stats.mid)) {
+                if let (Some(remote), Some(hears)) = (&stats.remote, self.bridge.hears(stats.mid)) {
                     let lost = remote.packets_lost;
                     let delay = stats.rtt.unwrap_or_default().as_secs_f64() * 500.0;
                     let share = f64::from(stats.loss.unwrap_or_default());
-                    let rating = quality::rating(Impairment::of(1), delay, share, 1.0);
+                    let codec = Impairment::of(hears.codec.payload_type());
+                    let rating = quality::rating(codec, delay, share, 1.0);
                     self.tell(LegEvent::Quality(json!({
-                        "source": source, "sink": sink, "sent": stats.packets,
+                        "source": hears.source, "sink": hears.sink, "sent": stats.packets,
                         "received": stats.packets.saturating_sub(lost), "lost": lost, "late": 0,
-                        "delay-ms": delay, "mos": quality::mos(rating),
+                        "jitter-ms": hears.milliseconds(remote.jitter), "delay-ms": delay,
+                        "mos": quality::mos(rating),
                     })));
                 }
             }
