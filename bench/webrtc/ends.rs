@@ -43,6 +43,8 @@ pub struct Tally {
     pub received: AtomicU64,
     pub doubled: AtomicU64,
     pub misrouted: AtomicU64,
+    /// What its QUIC connection had no room for in time.
+    pub late: AtomicU64,
 }
 
 impl Tally {
@@ -57,6 +59,7 @@ impl Tally {
             received: AtomicU64::new(0),
             doubled: AtomicU64::new(0),
             misrouted: AtomicU64::new(0),
+            late: AtomicU64::new(0),
         })
     }
 
@@ -223,6 +226,7 @@ impl Ript {
         let header = MediaHeader { seq: out.seq, timestamp, whole: out.whole, ..MediaHeader::default() };
         encode(&header, &self.tally.next(), &mut chunk);
         session.send_datagram(&[&chunk]);
+        self.tally.late.store(session.counters().late, Ordering::Relaxed);
         if let Some(ack) = ack {
             session.send_datagram_with(|out| ack.encode(out));
         }

@@ -108,6 +108,9 @@ impl Load {
             received: self.sum(|t| &t.received),
             doubled: self.sum(|t| &t.doubled),
             misrouted: self.sum(|t| &t.misrouted),
+            unheard: total / 2
+                - self.tallies.iter().step_by(2).map(|t| t.received.load(Ordering::Relaxed)).sum::<u64>(),
+            late: self.sum(|t| &t.late),
             relay_full: overflown(job.pid),
             load_full: overflown(std::process::id()),
         }
