@@ -172,3 +172,49 @@ async fn descriptions_that_are_no_use_are_refused_and_change_nothing() {
     assert!(session._leg.answered(good.clone()).await.is_err());
     session._leg.offered(good).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_refused_leaves_the_offer_waiting_for_a_good_one() {
+    let webrtc = WebRtc::bind("127.0.0.1:0".parse().unwrap(), &[], 4).unwrap();
+    let browser = Browser::new(&[AudioCodec::Opus], CALLER).await;
+    let (leg, mut events) = webrtc.session().unwrap();
+    // The first round opens the session, the second adds video to it.
+    for video in [false, true] {
+        let good = browser.answer(&leg.offer(video).await.unwrap()).await;
+        let with = |from: &str, to: &str| {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{from} is in\n{good}");
+            bad
+        };
+        let media = good.find("m=").unwrap();
+        let mut refused = vec![
+            with("a=mid:", "a=mid:x"),
+            with("a=sendrecv", "a=sendrecv\r\na=inactive"),
+            with("a=rtpmap:", "a=x-rtpmap:"),
+            with("a=setup:", "a=setup:active\r\na=setup:"),
+            with("m=audio", "m=video"),
+            good.replace("a=ice-pwd:", "a=x-pwd:"),
+            good.replace("a=fingerprint:", "a=x-print:"),
+            format!("{good}m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:more\r\na=sendrecv\r\n"),
+            good[..media].to_owned(),
+            good.replace("\r\n", " "),
+        ];
+        if video {
+            // RFC 8839 §4.4.1.1.1: nobody asked for that.
+            refused.push(good.replace("a=ice-ufrag:", "a=ice-ufrag:other"));
+            refused.push(good[..good.find("m=video").unwrap()].to_owned());
+        }
+        for bad in refused {
+            let why = leg.answered(bad.clone()).await.expect_err(&bad).to_string();
+            assert!(why.len() > 20 && !why.contains("waits"), "{why}");
+        }
+        leg.answered(good.clone()).await.unwrap();
+        // RFC 3264 §4: one answer an offer.
+        assert!(leg.answered(good).await.unwrap_err().to_string().contains("waits"));
+        if !video {
+            soon("a connection", async { while events.recv().await != Some(LegEvent::Connected) {} }).await;
+        }
+    }
+    // Audio and video are both agreed on.
+    assert!(leg.offer(true).await.unwrap_err().to_string().contains("nothing to offer"));
+}

@@ -43,6 +43,8 @@ pub struct Tally {
     pub received: AtomicU64,
     pub doubled: AtomicU64,
     pub misrouted: AtomicU64,
+    /// What its QUIC connection had no room for in time.
+    pub late: AtomicU64,
 }
 
 impl Tally {
@@ -57,6 +59,7 @@ impl Tally {
             received: AtomicU64::new(0),
             doubled: AtomicU64::new(0),
             misrouted: AtomicU64::new(0),
+            late: AtomicU64::new(0),
         })
     }
 
@@ -223,6 +226,7 @@ impl Ript {
         let header = MediaHeader { seq: out.seq, timestamp, whole: out.whole, ..MediaHeader::default() };
         encode(&header, &self.tally.next(), &mut chunk);
         session.send_datagram(&[&chunk]);
+        self.tally.late.store(session.counters().late, Ordering::Relaxed);
         if let Some(ack) = ack {
             session.send_datagram_with(|out| ack.encode(out));
         }
@@ -264,6 +268,10 @@ impl Rtp {
         Self { socket: UdpSocket::bind("127.0.0.1:0").await.expect("a UDP port"), tally }
     }
 
+    pub fn ssrc(&self) -> u32 {
+        1 << 16 | self.tally.call
+    }
+
     pub async fn run(self, mut go: Go) {
         let mut buffer = vec![0; 2_000];
         loop {
@@ -282,7 +290,7 @@ impl Rtp {
 
     fn send(&self) {
         let n = self.tally.sent.load(Ordering::Relaxed) as u32;
-        let ssrc = (1 << 16 | self.tally.call).to_be_bytes();
+        let ssrc = self.ssrc().to_be_bytes();
         // RFC 3550 §5.1
         let number = (n as u16).to_be_bytes();
         let head = [&[0x80, OPUS][..], &number, &(n * 960).to_be_bytes(), &ssrc].concat();

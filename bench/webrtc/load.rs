@@ -17,7 +17,7 @@ use crate::common::camara_calls::{CALLS, ask_as, scopes};
 use crate::common::soon;
 use crate::common::user::{ALL_SCOPES, BOTH, User, token};
 use crate::ends::{Browser, Go, Ript, Rtp, Tally};
-use crate::process::cpu_ns;
+use crate::process::{cpu_ns, overflown};
 use crate::rtpengine::Control;
 use crate::{Figure, Job, Place};
 
@@ -108,6 +108,11 @@ impl Load {
             received: self.sum(|t| &t.received),
             doubled: self.sum(|t| &t.doubled),
             misrouted: self.sum(|t| &t.misrouted),
+            unheard: total / 2
+                - self.tallies.iter().step_by(2).map(|t| t.received.load(Ordering::Relaxed)).sum::<u64>(),
+            late: self.sum(|t| &t.late),
+            relay_full: overflown(job.pid),
+            load_full: overflown(std::process::id()),
         }
     }
 
@@ -180,9 +185,11 @@ impl Load {
         let there = rtp_address(&control.offer(&name, &offer));
         rtp.socket.connect(there).await.expect("a way");
         let own = rtp.socket.local_addr().expect("an address").port();
+        // RFC 5576 §4.1: plain RTP names no mid in its packets, and str0m, other than browsers, goes by no payload type.
         let answer = format!(
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {own} RTP/AVP 111\r\n\
-             a=rtpmap:111 opus/48000/2\r\na=ptime:20\r\na=sendrecv\r\n"
+             a=rtpmap:111 opus/48000/2\r\na=ptime:20\r\na=sendrecv\r\na=ssrc:{} cname:device\r\n",
+            rtp.ssrc()
         );
         // RFC 8843 §7.3: str0m takes no answer that leaves the bundle of its offer, though it holds one line.
         let bundle = offer.lines().find(|line| line.starts_with("a=group:BUNDLE")).expect("a bundle");

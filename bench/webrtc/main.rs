@@ -69,6 +69,13 @@ pub struct Figure {
     pub received: u64,
     pub doubled: u64,
     pub misrouted: u64,
+    /// Of those sent, what did not come to browsers.
+    pub unheard: u64,
+    /// What was too old before the load's QUIC connections had room.
+    pub late: u64,
+    /// Datagrams that the relay's sockets had no room for, and the load's.
+    pub relay_full: u64,
+    pub load_full: u64,
 }
 
 impl Figure {
@@ -136,7 +143,12 @@ fn bench() {
             if figure.is_whole() {
                 figures.push(figure.micros());
             } else {
-                println!("      void: not every packet came through once");
+                let Figure { unheard, late, relay_full, load_full, .. } = figure;
+                println!(
+                    "      void: not every packet came through once; {unheard} did not come to browsers; {late} \
+                     were too late for the load's own QUIC; {relay_full} found no room at the relay's sockets, \
+                     {load_full} at the load's"
+                );
             }
         }
     }

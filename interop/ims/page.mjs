@@ -1,6 +1,6 @@
 // The page of `web/` in Chromium, and telephones of the IMS core; interop/chromium/run.sh starts it with CHECK, and
 // page_scenarios.py has the telephones. A line that begins with `do` asks for something to be done there.
-import { browser, Failed, holds, Phone, recording, until } from './lib.mjs';
+import { browser, Failed, holds, Phone, until } from './lib.mjs';
 
 const [PAGE, BOB] = ['+15550008', '+15550002'];
 // Two repetitions of a voice.
@@ -14,7 +14,7 @@ async function speech(file) {
   await page.record();
   await page.talks(ENOUGH);
   await page.keep(file);
-  return holds('callee', recording(file));
+  return holds('callee', file);
 }
 
 const scenarios = {

@@ -80,7 +80,14 @@ def play(flow, **how):
 def register(user, at, expires=600):
     """sipp takes the place of a user of the core, or leaves it."""
     shows = r"P-Associated-URI: tel:\+1555" if expires else "Contact: expires=0"
-    play("register", at=at, to=PCSCF, us=user, domain="ims.test", password=f"{user}pw", expires=expires, shows=shows)
+    how = {"at": at, "to": PCSCF, "us": user, "domain": "ims.test", "password": f"{user}pw", "expires": expires, "shows": shows}
+    try:
+        play("register", **how)
+    except Failed as failed:
+        # Now and then the S-CSCF has forgotten the nonce that it gave a moment ago.
+        if "401" not in str(failed):
+            raise
+        play("register", **how)
 
 
 def alaw(voice):

@@ -7,6 +7,7 @@ use str0m::media::{Mid, Pt};
 
 use super::rtc::{Agreed, Audio};
 use super::video::{self, Assembler, VideoCodec};
+use crate::media::audio::AudioCodec;
 use crate::media::engine::{Engine, MediaFrame, OutFrame};
 use crate::media::rtp::lane::{self, Format, Lane, Rider};
 use crate::media::rtp::numbering::{Place, Uplink};
@@ -51,6 +52,22 @@ pub(super) struct Outcome {
     pub(super) digit: Option<(char, u32)>,
     /// The browser is to be asked for a frame that stands alone.
     pub(super) key_frame: bool,
+}
+
+/// What a browser hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hears {
+    pub(super) source: u8,
+    pub(super) sink: u8,
+    /// As it comes to the browser.
+    pub(super) codec: AudioCodec,
+}
+
+impl Hears {
+    /// RFC 3550 §6.4.1: jitter is told in units of the timestamp.
+    pub(super) fn milliseconds(&self, units: u32) -> f64 {
+        f64::from(units) * 1_000.0 / f64::from(self.codec.clock_rate())
+    }
 }
 
 /// One session's media.
@@ -197,10 +214,12 @@ impl Bridge {
         self.agreed.video.as_ref().map(|video| video.mid)
     }
 
-    /// The source and sink of what the browser hears on this media, for reports; none where it is no audio.
-    pub(super) fn hears(&self, mid: Mid) -> Option<(u8, u8)> {
-        self.agreed.audio.as_ref().filter(|audio| audio.mid == mid)?;
-        stream(&self.receives, MediaKind::Audio).map(|stream| (stream.source, stream.sink))
+    /// What the browser hears on this media, for reports; none where it is no audio.
+    pub(super) fn hears(&self, mid: Mid) -> Option<Hears> {
+        let audio = self.agreed.audio.as_ref().filter(|audio| audio.mid == mid)?;
+        let codec = self.lane.sent().or(audio.codecs.first().map(|(codec, _)| *codec))?;
+        let Stream { source, sink, .. } = *stream(&self.receives, MediaKind::Audio)?;
+        Some(Hears { source, sink, codec })
     }
 }
 

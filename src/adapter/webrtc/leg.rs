@@ -70,6 +70,7 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub struct Leg {
     inbox: mpsc::Sender<Command>,
+    port: Arc<Port>,
     task: tokio::task::JoinHandle<()>,
     /// Reads the port, where it is the session's own.
     reader: Option<tokio::task::AbortHandle>,
@@ -85,15 +86,22 @@ impl Drop for Leg {
 }
 
 /// The session as a leg's way to its browser.
-struct ChunkPath(mpsc::Sender<Command>);
+struct ChunkPath {
+    inbox: mpsc::Sender<Command>,
+    port: Arc<Port>,
+}
 
 impl MediaPath for ChunkPath {
     fn send(&self, chunk: &[u8]) -> bool {
-        // Who is that far behind plays nothing of it any more.
-        !matches!(
-            self.0.try_send(Command::Chunk(Bytes::copy_from_slice(chunk))),
-            Err(mpsc::error::TrySendError::Closed(_))
-        )
+        match self.inbox.try_send(Command::Chunk(Bytes::copy_from_slice(chunk))) {
+            Ok(()) => true,
+            // Who is that far behind plays nothing of it any more.
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.port.counters.overrun.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
     }
 
     fn close(&self, _: &str) {}
@@ -115,8 +123,8 @@ impl Leg {
         let (inbox, commands) = mpsc::channel(INBOX);
         let (events, happened) = mpsc::channel(64);
         let own = inbox.clone();
-        let owner = Owner::new(port, own, events);
-        (Self { inbox, task: tokio::spawn(owner.run(commands)), reader }, happened)
+        let owner = Owner::new(port.clone(), own, events);
+        (Self { inbox, port, task: tokio::spawn(owner.run(commands)), reader }, happened)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, BadSdp> {
@@ -142,7 +150,7 @@ impl Leg {
 
     /// The session as a way for chunks.
     pub fn path(&self) -> Arc<dyn MediaPath> {
-        Arc::new(ChunkPath(self.inbox.clone()))
+        Arc::new(ChunkPath { inbox: self.inbox.clone(), port: self.port.clone() })
     }
 
     /// Where what comes from the browser goes.
@@ -362,15 +370,17 @@ impl Owner {
                 }
             }
             Event::MediaEgressStats(stats) => {
-                if let (Some(remote), Some((source, sink))) = (&stats.remote, self.bridge.hears(stats.mid)) {
+                if let (Some(remote), Some(hears)) = (&stats.remote, self.bridge.hears(stats.mid)) {
                     let lost = remote.packets_lost;
                     let delay = stats.rtt.unwrap_or_default().as_secs_f64() * 500.0;
                     let share = f64::from(stats.loss.unwrap_or_default());
-                    let rating = quality::rating(Impairment::of(1), delay, share, 1.0);
+                    let codec = Impairment::of(hears.codec.payload_type());
+                    let rating = quality::rating(codec, delay, share, 1.0);
                     self.tell(LegEvent::Quality(json!({
-                        "source": source, "sink": sink, "sent": stats.packets,
+                        "source": hears.source, "sink": hears.sink, "sent": stats.packets,
                         "received": stats.packets.saturating_sub(lost), "lost": lost, "late": 0,
-                        "delay-ms": delay, "mos": quality::mos(rating),
+                        "jitter-ms": hears.milliseconds(remote.jitter), "delay-ms": delay,
+                        "mos": quality::mos(rating),
                     })));
                 }
             }
@@ -447,3 +457,6 @@ impl Owner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

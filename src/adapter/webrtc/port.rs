@@ -35,8 +35,10 @@ pub struct Drops {
     pub strangers: u64,
     /// Neither STUN nor DTLS nor RTP.
     pub garbage: u64,
-    /// A session had too many waiting.
+    /// A session had too many waiting, datagrams or chunks.
     pub overrun: u64,
+    /// The system would not send it: its buffer was full.
+    pub unsent: u64,
     /// A session's ICE agent, DTLS or SRTP would not have it.
     pub refused: u64,
 }
@@ -45,7 +47,8 @@ pub struct Drops {
 pub(super) struct Counters {
     strangers: AtomicU64,
     garbage: AtomicU64,
-    overrun: AtomicU64,
+    pub(super) overrun: AtomicU64,
+    unsent: AtomicU64,
     pub(super) refused: AtomicU64,
 }
 
@@ -201,6 +204,7 @@ impl Port {
             .socket
             .try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.socket), &transmit));
         if let Err(error) = sent {
+            self.counters.unsent.fetch_add(1, Ordering::Relaxed);
             tracing::trace!(%error, "a WebRTC datagram was not sent");
         }
     }
@@ -270,10 +274,10 @@ impl Port {
     }
 
     pub(super) fn drops(&self) -> Drops {
-        let Counters { strangers, garbage, overrun, refused } = &self.counters;
-        let [strangers, garbage, overrun, refused] =
-            [strangers, garbage, overrun, refused].map(|count| count.load(Ordering::Relaxed));
-        Drops { strangers, garbage, overrun, refused }
+        let Counters { strangers, garbage, overrun, unsent, refused } = &self.counters;
+        let [strangers, garbage, overrun, unsent, refused] =
+            [strangers, garbage, overrun, unsent, refused].map(|count| count.load(Ordering::Relaxed));
+        Drops { strangers, garbage, overrun, unsent, refused }
     }
 }
 

@@ -89,10 +89,15 @@ impl VideoCodec {
 pub(super) struct Negotiation {
     pub(super) rtc: Rtc,
     role: Role,
-    pending: Option<SdpPendingOffer>,
+    /// What such a session is made with.
+    config: RtcConfig,
+    /// Our offer that waits for its answer, and how it reads.
+    pending: Option<(SdpPendingOffer, String)>,
     mids: Vec<(Mid, MediaKind)>,
     /// The fingerprint of the other side's certificate, as it was written.
     fingerprint: Option<String>,
+    /// The other side's ICE credentials.
+    credentials: Option<(String, String)>,
 }
 
 impl Negotiation {
@@ -115,14 +120,22 @@ impl Negotiation {
         for (pt, rate) in [(EVENT_48, Frequency::FORTY_EIGHT_KHZ), (EVENT_8, Frequency::EIGHT_KHZ)] {
             codecs.add_config(pt.into(), None, Codec::Tele, rate, None, Default::default());
         }
-        let mut rtc = config.build(clock::instant());
+        let mut rtc = config.clone().build(clock::instant());
         for address in &port.candidates {
             match Candidate::host(*address, "udp") {
                 Ok(candidate) => drop(rtc.add_local_candidate(candidate).is_some()),
                 Err(error) => tracing::warn!(%address, %error, "this address can't be a candidate"),
             }
         }
-        Self { rtc, role: port.role, pending: None, mids: Vec::new(), fingerprint: None }
+        Self {
+            rtc,
+            role: port.role,
+            config,
+            pending: None,
+            mids: Vec::new(),
+            fingerprint: None,
+            credentials: None,
+        }
     }
 
     /// Under which name checks ask for this session.
@@ -142,6 +155,7 @@ impl Negotiation {
         self.pending = None;
         let answer = self.rtc.sdp_api().accept_offer(parsed).map_err(unreadable)?;
         self.fingerprint = fingerprint(offer);
+        self.credentials = sdp::credentials(offer);
         let answer = answer.to_sdp_string();
         self.mids = media(&answer);
         Ok(answer)
@@ -159,21 +173,41 @@ impl Negotiation {
         let Some((offer, pending)) = changes.apply() else {
             return Err(BadSdp("there is nothing to offer anew".to_owned()));
         };
-        self.pending = Some(pending);
-        Ok(offer.to_sdp_string())
+        let offer = offer.to_sdp_string();
+        self.pending = Some((pending, offer.clone()));
+        Ok(offer)
     }
 
-    /// Takes the answer to our offer.
+    /// Takes the answer to our offer. One that is refused leaves all as it was, and the offer waits on.
     pub(super) fn answered(&mut self, answer: &str) -> Result<(), BadSdp> {
         let text = sdp::checked(answer, self.role)?;
         let parsed = SdpAnswer::from_sdp_string(&text).map_err(unreadable)?;
-        let Some(pending) = self.pending.take() else {
+        let Some((_, offer)) = &self.pending else {
             return Err(BadSdp("no offer of this server waits for an answer".to_owned()));
         };
+        self.fits(&text, offer)?;
+        let Some((pending, _)) = self.pending.take() else { return Ok(()) };
         self.rtc.sdp_api().accept_answer(pending, parsed).map_err(unreadable)?;
         self.fingerprint = fingerprint(answer);
+        self.credentials = sdp::credentials(answer);
         self.mids = media(answer);
         Ok(())
+    }
+
+    /// Whether str0m takes that answer: it uses the offer up, and changes itself, before it refuses one.
+    fn fits(&self, answer: &str, offer: &str) -> Result<(), BadSdp> {
+        sdp::same_media(offer, answer)?;
+        // RFC 8839 §4.4.1.1.1: who offers restarts ICE, and our offers don't.
+        let theirs = sdp::credentials(answer);
+        if self.credentials.is_some() && self.credentials != theirs {
+            return Err(BadSdp(
+                "a=ice-ufrag and a=ice-pwd are to stay: the offer restarts no ICE".to_owned(),
+            ));
+        }
+        // What is wrong in itself is so as an offer too, and that a session finds out which is thrown away.
+        let mut rehearsal = self.config.clone().build(clock::instant());
+        let offer = SdpOffer::from_sdp_string(answer).map_err(unreadable)?;
+        rehearsal.sdp_api().accept_offer(offer).map(drop).map_err(unreadable)
     }
 
     /// What is agreed on now.

@@ -81,6 +81,49 @@ pub(super) fn checked(text: &str, role: Role) -> Result<String, BadSdp> {
     Ok(out)
 }
 
+/// RFC 3264 §6: an answer has the m= sections of its offer in their order; RFC 9143 §7.3: with their names.
+pub(super) fn same_media(offer: &str, answer: &str) -> Result<(), BadSdp> {
+    let named = |text| sections(text).skip(1).map(|lines| (kind(&lines), value(&lines, "a=mid:"))).collect();
+    let (offered, answered): (Vec<_>, Vec<_>) = (named(offer), named(answer));
+    if offered == answered {
+        return Ok(());
+    }
+    let list = |all: &[(&str, Option<&str>)]| {
+        let all = all.iter().map(|(kind, mid)| format!("m={kind} a=mid:{}", mid.unwrap_or("(none)")));
+        all.collect::<Vec<_>>().join(", ")
+    };
+    Err(bad(format!("the answer to [{}] has [{}]: the same are expected", list(&offered), list(&answered))))
+}
+
+/// The ICE credentials: of the session, or of the first m= section that has both (RFC 8839 §5.4).
+pub(super) fn credentials(text: &str) -> Option<(String, String)> {
+    sections(text).find_map(|lines| {
+        let both = value(&lines, "a=ice-ufrag:").zip(value(&lines, "a=ice-pwd:"));
+        both.map(|(name, password)| (name.to_owned(), password.to_owned()))
+    })
+}
+
+/// The lines of the session, and those of each of its media.
+fn sections(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let mut all = vec![Vec::new()];
+    for line in text.lines().map(str::trim_end) {
+        if line.starts_with("m=") {
+            all.push(Vec::new());
+        }
+        all.last_mut().expect("there is a first one").push(line);
+    }
+    all.into_iter()
+}
+
+fn kind<'a>(section: &[&'a str]) -> &'a str {
+    let media = section.first().and_then(|line| line.strip_prefix("m="));
+    media.and_then(|media| media.split(' ').next()).unwrap_or_default()
+}
+
+fn value<'a>(section: &[&'a str], name: &str) -> Option<&'a str> {
+    section.iter().find_map(|line| line.strip_prefix(name))
+}
+
 /// RFC 8839 §5.1: foundation, component, transport, priority, address, port. UDP to an address is what our ports speak.
 fn can_be_asked(line: &str) -> bool {
     let mut fields = line.split(' ').skip(2);
@@ -123,6 +166,30 @@ mod tests {
         assert!(checked(&format!("{GOOD}a=ice-lite\r\n")).is_err());
         assert!(checked(&format!("{GOOD}{}", "a=x\r\n".repeat(30_000))).is_err());
         assert!(checked(&format!("{GOOD}{}", "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n".repeat(9))).is_err());
+    }
+
+    #[test]
+    fn an_answer_has_the_media_of_its_offer() {
+        let text = |media: &[(&str, &str)]| {
+            let lines = media.iter().map(|(kind, mid)| format!("m={kind} 9 x 0\r\na=mid:{mid}\r\n"));
+            format!("v=0\r\n{}", lines.collect::<String>())
+        };
+        let offer = text(&[("audio", "a"), ("video", "v")]);
+        assert_eq!(same_media(&offer, &offer.replace("\r\n", "\n")), Ok(()));
+        for media in [
+            &[("audio", "a")][..],
+            &[("video", "v"), ("audio", "a")],
+            &[("audio", "a"), ("audio", "v")],
+            &[("audio", "a"), ("video", "w")],
+        ] {
+            let why = same_media(&offer, &text(media)).unwrap_err().to_string();
+            assert!(why.contains("m=video a=mid:v"), "{why}");
+        }
+        assert!(same_media(&offer, &offer.replace("a=mid:v\r\n", "")).is_err());
+        let whole = format!("{offer}a=ice-ufrag:u\r\na=ice-pwd:p\r\n");
+        assert_eq!(credentials(&whole), Some(("u".to_owned(), "p".to_owned())));
+        let apart = offer.replace("a=mid:a\r\n", "a=ice-ufrag:u\r\n") + "a=ice-pwd:p\r\n";
+        assert_eq!(credentials(&apart), None);
     }
 
     #[test]

@@ -132,6 +132,8 @@ pub struct Lane {
     down: Downlink,
     down_again: Option<Transcoder>,
     down_event: Option<(u64, u32)>,
+    /// The codec of what went out last.
+    down_codec: Option<AudioCodec>,
     /// When the last frame that was made anew for the call plays.
     anew: Option<u64>,
     /// The last frame that was made anew for the far side: its number and when it plays.
@@ -154,6 +156,7 @@ impl Lane {
             down: Downlink::new(48_000, first & 0x7fff, timestamp),
             down_again: None,
             down_event: None,
+            down_codec: None,
             anew: None,
             down_anew: (0, 0),
             request: amr::NO_REQUEST,
@@ -168,6 +171,11 @@ impl Lane {
     /// What they agreed on.
     pub fn agreed(&self) -> &Agreed {
         &self.agreed
+    }
+
+    /// The codec of what went to the far side last.
+    pub fn sent(&self) -> Option<AudioCodec> {
+        self.down_codec
     }
 
     /// Whether chunks are made anew for the far side, which takes a hundred times as long.
@@ -370,6 +378,7 @@ impl Lane {
         if let Some(format) = shared {
             let span = codec.span(&frame.payload);
             let began = std::mem::take(&mut self.down_again).is_some();
+            self.down_codec = Some(codec);
             self.down.set_rate(codec.clock_rate());
             let place = self.down.place(frame.seq, frame.timestamp_ms, span, frame.reset || began);
             if let Some(place) = place {
@@ -381,6 +390,7 @@ impl Lane {
         let (Some(wanted), true) = (wanted, codec.is_spoken()) else { return self.down.skip(frame.seq) };
         let began = self.down_again.is_none();
         let rate = wanted.codec.clock_rate();
+        self.down_codec = Some(wanted.codec);
         self.down.set_rate(rate);
         let limits = (wanted.codec == AudioCodec::AmrWb).then_some((wanted.modes, self.request));
         let mut reset = frame.reset || began;

@@ -27,6 +27,8 @@ struct Try {
     id: ClientId,
     until: Instant,
     challenges: u32,
+    /// A right answer was not taken.
+    refused: bool,
     invalid: u32,
     raised: bool,
     /// Whether what was sent answered a challenge that was not valid.
@@ -190,7 +192,15 @@ impl Registration {
         let (id, until) = (self.shared.send(request), now + FINAL);
         let mut a_try = match again {
             Some(a_try) => Try { id, until, ..a_try },
-            None => Try { id, until, challenges: 0, invalid: 0, raised: false, answered_invalid: false },
+            None => Try {
+                id,
+                until,
+                challenges: 0,
+                refused: false,
+                invalid: 0,
+                raised: false,
+                answered_invalid: false,
+            },
         };
         a_try.answered_invalid = invalid;
         a_try.invalid += u32::from(invalid);
@@ -226,6 +236,16 @@ impl Registration {
         }
     }
 
+    /// Whether a challenge says that the answer to the one before was wrong.
+    fn is_wrong(&self, a_try: &Try, key: &Key) -> bool {
+        a_try.challenges > 0 && !a_try.answered_invalid && !key.stale()
+    }
+
+    /// Whether this is the challenge that was answered.
+    fn knows(&self, key: &Key) -> bool {
+        self.key.as_ref().is_some_and(|known| known.nonce() == key.nonce())
+    }
+
     fn challenged(&mut self, now: Instant, mut a_try: Try, response: &Response) {
         let code = response.status_code.code();
         let why = match Key::of(response, &self.shared) {
@@ -236,12 +256,14 @@ impl Registration {
             Some(_) if a_try.invalid >= MOST_INVALID => {
                 "the network doesn't know the SIM's keys (MAC failure), or does not follow its sequence number"
             }
-            // RFC 3261 §22.1: not the same credentials again, unless only the nonce was too old.
-            Some(key) if a_try.challenges > 0 && !a_try.answered_invalid && !key.stale() => {
+            // RFC 3261 §22.1: not the same credentials again, unless only the nonce was too old. Some registrars forget a
+            // nonce without saying so (RFC 7616 §3.3): once more, then.
+            Some(key) if self.is_wrong(&a_try, &key) && (a_try.refused || self.knows(&key)) => {
                 message::why(code)
             }
             Some(_) if a_try.challenges >= MOST_CHALLENGES => "the registrar challenges without end",
             Some(key) => {
+                a_try.refused = self.is_wrong(&a_try, &key);
                 self.key = Some(key);
                 a_try.challenges += 1;
                 return self.ask(now, Some(a_try));

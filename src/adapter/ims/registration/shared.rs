@@ -60,6 +60,10 @@ impl Key {
         self.count = 0;
     }
 
+    pub(super) fn nonce(&self) -> &str {
+        &self.challenge.nonce
+    }
+
     pub(super) fn stale(&self) -> bool {
         self.challenge.stale
     }

@@ -459,3 +459,16 @@ fn a_sim_registers_after_re_synchronisation_and_gives_up_on_a_network_without_it
         matches!(world.events[..], [Event::Failed { code: 401, why, .. }] if why.contains("MAC failure"))
     );
 }
+
+#[test]
+fn a_registrar_that_forgot_its_nonce_is_answered_once_more() {
+    let mut world = World::new(profile());
+    world.reply(401, &[CHALLENGE]);
+    let other = CHALLENGE.1.replacen("n1", "n2", 1);
+    world.reply(401, &[(CHALLENGE.0, &other)]);
+    assert_eq!((world.sent.len(), world.events.len()), (3, 0));
+    let third = CHALLENGE.1.replacen("n1", "n3", 1);
+    world.reply(401, &[(CHALLENGE.0, &third)]);
+    assert_eq!(world.sent.len(), 3);
+    assert!(matches!(world.events[..], [Event::Failed { code: 401, .. }]));
+}

@@ -100,7 +100,20 @@ fn numbers_go_on_when_a_codec_is_shared_at_last() {
 #[test]
 fn only_audio_is_reported_as_what_is_heard() {
     let bridge = bridge(agreed(&[(AudioCodec::Opus, 111)], &[]), "1 to 1: opus;");
-    assert_eq!((bridge.hears("a".into()), bridge.hears("v".into())), (Some((1, 1)), None));
+    let hears = Hears { source: 1, sink: 1, codec: AudioCodec::Opus };
+    assert_eq!((bridge.hears("a".into()), bridge.hears("v".into())), (Some(hears), None));
+}
+
+#[test]
+fn reports_are_of_the_codec_that_the_browser_hears() {
+    let both = [(AudioCodec::Opus, 111), (AudioCodec::Pcmu, 0)];
+    let mut talker = bridge(agreed(&both, &[]), "1 to 1: PCMU;");
+    let mut listener = bridge(agreed(&both, &[]), "1 to 1: PCMU;");
+    assert_eq!(listener.hears("a".into()).unwrap().milliseconds(480), 10.0);
+    let outcome = talker.on_rtp(MS, 20, &rtp(0, 1, 160, &[7; 160]));
+    assert_eq!(listener.on_chunk(MS, &outcome.chunks[0]).len(), 1);
+    let hears = listener.hears("a".into()).unwrap();
+    assert_eq!((hears.codec, hears.milliseconds(80)), (AudioCodec::Pcmu, 10.0));
 }
 
 #[test]
