@@ -57,7 +57,7 @@ fn place(from: &Arc<Stack>, to: &Stack, transport: Transport) -> Agent {
     uri(&target).unwrap();
     let hop = Hop { address: at, transport, name: at.ip().to_string() };
     let profile = profile(from.address(transport), target.clone(), suffix);
-    Agent::place(from, profile, Some(OFFER.to_owned()), &target, hop)
+    Agent::place(from, profile, Some(OFFER.to_owned()), (&target, hop), None)
 }
 
 async fn next(agent: &mut Agent) -> Event {
@@ -128,7 +128,7 @@ async fn nobody_there_is_a_503_over_tcp() {
     let target = format!("sip:bob@{free};transport=tcp");
     let hop = Hop { address: free, transport: Transport::Tcp, name: "127.0.0.1".to_owned() };
     let profile = profile(ours.address(Transport::Tcp), target.clone(), ";transport=tcp");
-    let mut alice = Agent::place(&ours, profile, Some(OFFER.to_owned()), &target, hop);
+    let mut alice = Agent::place(&ours, profile, Some(OFFER.to_owned()), (&target, hop), None);
     let Event::Ended(ended) = next(&mut alice).await else { panic!("not the end") };
     assert_eq!(ended.code, Some(503));
 }

@@ -24,7 +24,7 @@ const ALICE: &str = "+442071838750";
 const BOB: &str = "+14085550002";
 
 /// A port that was free a moment ago, for both.
-fn free() -> u16 {
+pub fn free() -> u16 {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

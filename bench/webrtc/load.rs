@@ -16,8 +16,9 @@ use crate::common::camara::{DEVICE, V03, create};
 use crate::common::camara_calls::{CALLS, ask_as, scopes};
 use crate::common::soon;
 use crate::common::user::{ALL_SCOPES, BOTH, User, token};
+use crate::drops::overflown;
 use crate::ends::{Browser, Go, Ript, Rtp, Tally};
-use crate::process::{cpu_ns, overflown};
+use crate::process::cpu_ns;
 use crate::rtpengine::Control;
 use crate::{Figure, Job, Place};
 

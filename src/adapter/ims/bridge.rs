@@ -19,6 +19,9 @@ use crate::service::gateway::OurEnd;
 /// How long one server may say nothing at all to an INVITE, if there is another.
 const SILENT: Duration = Duration::from_secs(4);
 
+/// wire §4: why a leg ends that handed the other one on.
+const TRANSFERRED: &str = "transferred";
+
 /// Which way a call goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -195,7 +198,12 @@ impl Bridge {
             self.media.direct(&snapshot.client_directives, &snapshot.server_directives);
         }
         match &event.body {
-            Body::Ended { reason, .. } => return Some(reason.clone()),
+            Body::Ended { reason, .. } => {
+                if self.transferring {
+                    self.transferred(if reason == TRANSFERRED { 200 } else { 603 });
+                }
+                return Some(reason.clone());
+            }
             Body::Directives { client_directives, server_directives } => {
                 self.media.direct(client_directives, server_directives);
             }
@@ -208,7 +216,6 @@ impl Bridge {
                 tracing::debug!(code, "a transfer that the telephone network asked for came to nothing");
                 self.transferred(603);
             }
-            Body::Moved { .. } if self.transferring => self.transferred(200),
             _ => {}
         }
         None

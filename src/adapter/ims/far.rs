@@ -7,7 +7,7 @@ use crate::adapter::mapping::sip as mapping;
 use crate::adapter::sip::ua::{By, Command, Ending, Event};
 use crate::call::Input;
 use crate::protocol::event::{ClientBody, Outcome, Scope};
-use crate::protocol::resource::Intent;
+use crate::protocol::resource::{Intent, call_path};
 
 impl Bridge {
     pub(super) async fn far_said(&mut self, event: Event) {
@@ -109,7 +109,7 @@ impl Bridge {
         let replaced = replaces.as_deref().map(|replaces| self.dialogs.find(replaces));
         let leg = match replaced {
             None => None,
-            Some(Some(leg)) => Some(leg.to_string()),
+            Some(Some(leg)) => Some(call_path(&self.end.device.tg, leg)),
             Some(None) => {
                 // RFC 3891 §3: a dialog that is not ours.
                 self.agent.say(Command::ReferProgress(481));

@@ -5,9 +5,12 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rsipstack::sip::headers::{Header, make_header};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::account::{Account, State};
+use super::emergency;
 use super::headers::{self, Form, Outgoing};
 use super::identity;
 use super::login::Login;
@@ -15,7 +18,7 @@ use super::phone::Home;
 use super::settings::{TrunkSettings, WaySettings};
 use crate::adapter::sip::rtp::{RtpPorts, RtpSettings};
 use crate::adapter::sip::ua::{Credentials, Profile, Reliable};
-use crate::adapter::sip::{Agent, Beginning, Hop, Listen, PRODUCT, Stack, ping, uri};
+use crate::adapter::sip::{Agent, Beginning, Beside, Hop, Listen, PRODUCT, Stack, ping, uri};
 use crate::clock;
 use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
@@ -221,6 +224,7 @@ impl Way {
             reliable,
             credentials,
             session_expires: self.settings.session_expires,
+            location: call.location.clone().filter(|_| emergency),
             hops,
             newest: None,
         })
@@ -298,6 +302,24 @@ pub(super) fn loose(uri: &str) -> String {
     if uri.contains(";lr") { uri.to_owned() } else { format!("{uri};lr") }
 }
 
+/// Where who calls for help is, beside the offer.
+fn beside(location: Value, from: &str) -> Beside {
+    let entity = from.rsplit_once('<').and_then(|(_, uri)| uri.split_once('>')).map_or(from, |(uri, _)| uri);
+    let (entity, unique) = (entity.to_owned(), uuid::Uuid::new_v4().simple().to_string());
+    Beside(Box::new(move |invite| {
+        let sdp = String::from_utf8_lossy(&invite.body).into_owned();
+        if let Some(located) = emergency::located(&sdp, &location, &entity, &unique) {
+            invite
+                .headers
+                .retain(|header| !matches!(header, Header::ContentType(_) | Header::ContentLength(_)));
+            let headers = located.headers.iter().map(|(name, value)| make_header(name, value.clone()));
+            invite.headers.extend(headers.collect());
+            invite.headers.push(make_header("Content-Type", located.content_type));
+            invite.body = located.body.into_bytes();
+        }
+    }))
+}
+
 /// A call that is being placed.
 #[derive(Debug)]
 pub(super) struct Attempt {
@@ -313,6 +335,8 @@ pub(super) struct Attempt {
     reliable: Reliable,
     credentials: Option<Arc<dyn Credentials>>,
     session_expires: Option<Duration>,
+    /// RFC 6442: of emergency calls.
+    location: Option<Value>,
     hops: VecDeque<(String, Hop)>,
     /// The server that has it now.
     pub(super) newest: Option<Hop>,
@@ -368,6 +392,7 @@ impl Attempt {
             product: PRODUCT.to_owned(),
             seed: uuid::Uuid::new_v4().as_u128(),
         };
-        Some(Agent::place(&way.stack, profile, Some(offer), &server, hop))
+        let beside = self.location.clone().map(|location| beside(location, &profile.from));
+        Some(Agent::place(&way.stack, profile, Some(offer), (&server, hop), beside))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use rsipstack::sip::{Method, Request};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
@@ -17,6 +18,15 @@ use crate::clock;
 const EVENTS: usize = 64;
 /// Commands that wait for the user agent.
 const COMMANDS: usize = 32;
+
+/// Adds to an INVITE: another body beside its offer, and what names it.
+pub struct Beside(pub Box<dyn Fn(&mut Request) + Send + Sync>);
+
+impl std::fmt::Debug for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Beside")
+    }
+}
 
 /// What its owner holds of a call; dropped, the call is ended without a word: say [`Command::End`] first.
 #[derive(Debug)]
@@ -37,19 +47,25 @@ impl Drop for Agent {
 }
 
 impl Agent {
-    /// Calls, by this hop first of all.
-    pub fn place(stack: &Arc<Stack>, profile: Profile, offer: Option<String>, via: &str, hop: Hop) -> Self {
+    /// Calls, by this hop first of all. `beside`: what the INVITE carries beside its offer.
+    pub fn place(
+        stack: &Arc<Stack>,
+        profile: Profile,
+        offer: Option<String>,
+        (via, hop): (&str, Hop),
+        beside: Option<Beside>,
+    ) -> Self {
         let mut seat = Seat::new(stack);
         seat.prefer(via, hop);
         let ua = Ua::place(clock::instant(), profile, offer);
-        Self::start(stack, seat, ua)
+        Self::start(stack, seat, ua, beside)
     }
 
     /// Takes a call in; none: it was refused.
     pub fn arrive(stack: &Arc<Stack>, beginning: Beginning, profile: Profile) -> Option<Self> {
         let (mut seat, id, invite) = Seat::of(stack, beginning);
         match Ua::arrive(clock::instant(), profile, id, invite) {
-            Ok(ua) => Some(Self::start(stack, seat, ua)),
+            Ok(ua) => Some(Self::start(stack, seat, ua, None)),
             Err(refusal) => {
                 seat.respond(id, *refusal);
                 None
@@ -57,12 +73,12 @@ impl Agent {
         }
     }
 
-    fn start(stack: &Stack, mut seat: Seat, ua: Ua) -> Self {
+    fn start(stack: &Stack, mut seat: Seat, ua: Ua, beside: Option<Beside>) -> Self {
         seat.claim(ua.call_id(), ua.local_tag());
         let (commands, wanted) = mpsc::channel(COMMANDS);
         let (happened, events) = mpsc::channel(EVENTS);
         let (names, name) = watch::channel(ua.dialog());
-        let task = stack.spawn(run(seat, ua, wanted, happened, names));
+        let task = stack.spawn(run(seat, ua, beside, wanted, happened, names));
         Self { commands, events, name, task: Some(task) }
     }
 
@@ -84,6 +100,14 @@ impl Agent {
     }
 }
 
+/// The first INVITE carries more than its offer; what follows in the dialog doesn't.
+fn whole(mut request: Request, beside: Option<&Beside>) -> Request {
+    if let (Some(Beside(add)), Method::Invite, None) = (beside, request.method, reply::to_tag(&request)) {
+        add(&mut request);
+    }
+    request
+}
+
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -94,6 +118,7 @@ async fn until(at: Option<Instant>) {
 async fn run(
     mut seat: Seat,
     mut ua: Ua,
+    beside: Option<Beside>,
     mut wanted: mpsc::Receiver<Command>,
     happened: mpsc::Sender<Event>,
     names: watch::Sender<Option<DialogId>>,
@@ -102,7 +127,7 @@ async fn run(
     loop {
         while let Some(output) = ua.poll() {
             match output {
-                Output::Request(id, request) => seat.request(id, request).await,
+                Output::Request(id, request) => seat.request(id, whole(request, beside.as_ref())).await,
                 Output::Cancel(id, reason) => seat.cancel(id, reason).await,
                 Output::Ack(ack) => seat.acknowledge(ack).await,
                 Output::Respond(id, response) => seat.respond(id, response),

@@ -24,7 +24,7 @@ mod strict;
 pub mod ua;
 pub mod value;
 
-pub use agent::Agent;
+pub use agent::{Agent, Beside};
 pub use hop::{Hop, NoHop, resolve, uri};
 pub use reply::response as answer;
 pub use seat::Seat;
