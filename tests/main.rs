@@ -59,6 +59,7 @@ mod reverse_events;
 mod rtp_leg;
 mod serve_check;
 mod sip_agents;
+mod sip_check;
 mod sip_phone;
 mod sip_trunk;
 mod taking;

@@ -163,7 +163,7 @@ async fn who_calls_is_whom_the_peer_asserts_and_a_withheld_number_is_told_to_nob
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_for_help_leaves_as_the_urn_with_the_place_of_who_calls() {
+async fn a_call_for_help_leaves_as_the_urn_of_the_service() {
     let mut lab = Lab::start(Some("sos@emergency.example")).await;
     let alice = device(&lab.world, "alice", "+14085550001", &AudioCodec::ALL).await;
     let placed = soon("the placing", alice.place("sos@emergency.example", None)).await.unwrap();
