@@ -105,7 +105,11 @@ pub(super) fn uri(text: &str) -> Result<(), Why> {
     if !is_scheme(name) || rest.is_empty() {
         return Err("a URI without a scheme, or with nothing behind it");
     }
-    if is_sip(name) && !rest.split('%').skip(1).all(|code| code.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
+    if is_sip(name)
+        && !rest
+            .split('%')
+            .skip(1)
+            .all(|code| code.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
     {
         return Err("a % in a URI that escapes nothing");
     }
@@ -126,7 +130,11 @@ pub(super) fn is_sip(scheme: &str) -> bool {
 fn params(text: &str) -> Result<(), Why> {
     let text = text.trim();
     let Some(list) = text.strip_prefix(';') else {
-        return if text.is_empty() { Ok(()) } else { Err("something behind an address that is no parameter") };
+        return if text.is_empty() {
+            Ok(())
+        } else {
+            Err("something behind an address that is no parameter")
+        };
     };
     for part in split(list, ';')? {
         let (name, value) = match part.split_once('=') {

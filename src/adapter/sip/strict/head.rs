@@ -110,7 +110,8 @@ impl<'a> Head<'a> {
                 continue;
             };
             // An answer repeats it, and must not get lines that way.
-            let value = if bare { value.replace(['\r', '\n'], " ").into() } else { Cow::Borrowed(value.trim()) };
+            let value =
+                if bare { value.replace(['\r', '\n'], " ").into() } else { Cow::Borrowed(value.trim()) };
             let name = name.trim_end_matches([' ', '\t']);
             if !super::grammar::is_token(name) {
                 broken = Some("a header's name that is no token");

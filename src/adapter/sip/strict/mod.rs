@@ -84,7 +84,8 @@ pub(super) fn check_raw(datagram: &[u8], from: SocketAddr) -> Verdict {
     if head.start.starts_with("ACK ") {
         return Verdict::Drop(fault.why);
     }
-    refusal::refusal(&head, &fault, from, datagram).map_or(Verdict::Drop("nowhere to answer to"), Verdict::Refuse)
+    refusal::refusal(&head, &fault, from, datagram)
+        .map_or(Verdict::Drop("nowhere to answer to"), Verdict::Refuse)
 }
 
 /// Whether parser and transactions take it: else they would drop it without an answer.

@@ -55,7 +55,10 @@ fn tag(datagram: &[u8]) -> String {
 
 fn is_tagged(value: &str) -> bool {
     let params = grammar::split(value, ';').unwrap_or_default();
-    params.iter().skip(1).any(|param| param.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("tag")))
+    params
+        .iter()
+        .skip(1)
+        .any(|param| param.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("tag")))
 }
 
 /// The top Via with what the far side has to learn, and where the answer goes.

@@ -54,7 +54,8 @@ fn known_version(version: &str) -> Result<(), Fault> {
     if version.eq_ignore_ascii_case("SIP/2.0") {
         return Ok(());
     }
-    let number = version.get(..4).filter(|name| name.eq_ignore_ascii_case("SIP/")).and_then(|_| version.get(4..));
+    let number =
+        version.get(..4).filter(|name| name.eq_ignore_ascii_case("SIP/")).and_then(|_| version.get(4..));
     let digits = |text: &str| grammar::number(text, u64::MAX).is_some();
     match number.and_then(|number| number.split_once('.')) {
         // RFC 3261 §21.5.6
@@ -90,7 +91,10 @@ pub(super) fn scheme(name: &str) -> Result<(), Fault> {
 pub(super) fn fields(fields: &[Field<'_>], method: &str) -> Result<(), Fault> {
     common(fields, Some(method)).map_err(Fault::bad)?;
     let contacts = fields.iter().filter(|field| field.is("Contact") && *field.value != *"*");
-    contacts.map(|field| list(&field.value, grammar::address)).collect::<Result<(), Why>>().map_err(Fault::bad)
+    contacts
+        .map(|field| list(&field.value, grammar::address))
+        .collect::<Result<(), Why>>()
+        .map_err(Fault::bad)
 }
 
 /// What requests and responses must have.
@@ -148,7 +152,9 @@ pub(super) fn response(head: &Head<'_>) -> Result<(), Why> {
         return Err(why);
     }
     let mut words = head.start.splitn(3, ' ');
-    let (Some(version), Some(code)) = (words.next(), words.next()) else { return Err("a status line without a code") };
+    let (Some(version), Some(code)) = (words.next(), words.next()) else {
+        return Err("a status line without a code");
+    };
     if !version.eq_ignore_ascii_case("SIP/2.0") {
         return Err("a response of another version");
     }
@@ -163,7 +169,8 @@ pub(super) fn response(head: &Head<'_>) -> Result<(), Why> {
     }
     // RFC 3261 §8.1.3.3: it is somebody else's.
     let vias = head.fields.iter().filter(|field| field.is("Via"));
-    if vias.map(|field| grammar::split(&field.value, ',').map_or(2, |values| values.len())).sum::<usize>() > 1 {
+    if vias.map(|field| grammar::split(&field.value, ',').map_or(2, |values| values.len())).sum::<usize>() > 1
+    {
         return Err("a response with more than one Via");
     }
     length(head)
