@@ -207,7 +207,9 @@ mod tests {
         assert_eq!(gate.admit("192.0.2.8:9".parse().unwrap()), Admission::Welcome);
         let (ignored, refused) = gate.counts();
         assert!(ignored > 18_000 && refused >= 99, "{ignored} {refused}");
-        gate.know(["198.51.100.1".parse().unwrap()]);
-        assert_eq!(count(stranger, 5, Admission::Welcome), 4);
+        let later = "198.51.100.9:5060".parse().unwrap();
+        assert!(!gate.knows(later));
+        gate.know(["198.51.100.9".parse().unwrap()]);
+        assert_eq!(count(later, 20, Admission::Welcome), 5);
     }
 }

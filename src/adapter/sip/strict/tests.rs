@@ -46,7 +46,7 @@ fn what_is_ordinary_or_only_unusual_passes() {
         ("CSeq: 7", "CSeq: 2147483647"),
         ("\nbody", "\nbody and what follows it"),
         ("\"A\" <", "\"a \\\" <sip:b@c>;,\" <"),
-        ("\"A\" <", "J\u{fc}rgen  A. <"),
+        ("\"A\" <", "J\u{fc}rgen A. <"),
         ("To: <sip:x@192.0.2.1>", "To: tel:+15550001;x=\"a;b\""),
         ("sip:x@192.0.2.1 SIP", "sip:+1555;phone-context=x?y@192.0.2.1;user=phone SIP"),
         ("sip:x@192.0.2.1 SIP", "urn:service:sos SIP"),
