@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ript::adapter::sip::ua::{Command, Event, Profile, Reliable};
@@ -17,6 +18,9 @@ const OFFER: &str =
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9000 RTP/AVP 0\r\n";
 const ANSWER: &str =
     "v=0\r\no=- 2 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9002 RTP/AVP 0\r\n";
+
+/// No two calls have the same Call-ID and tag.
+static SEED: AtomicU64 = AtomicU64::new(7);
 
 fn listen(peers: &[&str]) -> Listen {
     Listen {
@@ -46,7 +50,7 @@ fn profile(own: SocketAddr, target: String, transport: &str) -> Profile {
         min_se: Duration::from_secs(90),
         credentials: None,
         product: "test".to_owned(),
-        seed: 7,
+        seed: SEED.fetch_add(1, Ordering::Relaxed).into(),
     }
 }
 

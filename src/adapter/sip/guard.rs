@@ -8,6 +8,7 @@ use std::sync::{Arc, RwLock};
 use async_trait::async_trait;
 use rsipstack::platform::net::UdpSocket;
 
+use super::strict::{self, Verdict};
 use crate::clock;
 use crate::protocol::network::Network;
 use crate::service::rate::{Meter, Rate};
@@ -43,6 +44,10 @@ pub(super) struct Gate {
     meter: Meter,
     ignored: AtomicU64,
     refused: AtomicU64,
+    /// Datagrams that are no messages.
+    dropped: AtomicU64,
+    /// Requests that were answered for what is wrong with them.
+    malformed: AtomicU64,
 }
 
 impl Gate {
@@ -54,6 +59,8 @@ impl Gate {
             meter: Meter::default(),
             ignored: AtomicU64::default(),
             refused: AtomicU64::default(),
+            dropped: AtomicU64::default(),
+            malformed: AtomicU64::default(),
         }
     }
 
@@ -115,9 +122,22 @@ impl Gate {
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.ignored.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed))
     }
+
+    /// What was no message: dropped, and refused.
+    pub(super) fn malformed(&self) -> (u64, u64) {
+        (self.dropped.load(Ordering::Relaxed), self.malformed.load(Ordering::Relaxed))
+    }
+
+    /// Whether a request that is wrong gets its answer; strangers are counted before they are looked at.
+    fn corrects(&self, from: SocketAddr) -> bool {
+        let within = self.meter.take(clock::elapsed(), &format!("400 {}", from.ip()), REFUSALS).is_ok();
+        let counter = if within { &self.malformed } else { &self.dropped };
+        counter.fetch_add(1, Ordering::Relaxed);
+        within
+    }
 }
 
-/// A UDP socket behind a gate.
+/// A UDP socket behind a gate; what is no message comes no further.
 pub(super) struct Guarded {
     pub(super) socket: tokio::net::UdpSocket,
     pub(super) gate: Arc<Gate>,
@@ -134,10 +154,31 @@ impl UdpSocket for Guarded {
                 Err(error) => return Err(error.into()),
             };
             // Even to parse a stranger's flood would cost too much.
-            if self.gate.knows(from) || self.gate.stranger(from.ip()) {
-                return Ok((len, from));
+            if !self.gate.knows(from) && !self.gate.stranger(from.ip()) {
+                self.gate.ignored.fetch_add(1, Ordering::Relaxed);
+                continue;
             }
-            self.gate.ignored.fetch_add(1, Ordering::Relaxed);
+            let why = match strict::check_raw(&buffer[..len], from) {
+                Verdict::Pass => return Ok((len, from)),
+                Verdict::Plain(message) => match buffer.get_mut(..message.len()) {
+                    Some(room) => {
+                        room.copy_from_slice(&message);
+                        return Ok((message.len(), from));
+                    }
+                    None => "too long",
+                },
+                Verdict::Refuse(refusal) => {
+                    tracing::debug!(code = refusal.code, why = refusal.why, "a request that is none");
+                    if self.gate.corrects(from) {
+                        // Whoever can't be reached asks again.
+                        let _ = self.socket.send_to(&refusal.message, refusal.to).await;
+                    }
+                    continue;
+                }
+                Verdict::Drop(why) => why,
+            };
+            tracing::debug!(why, "a datagram that is no message");
+            self.gate.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -170,5 +211,15 @@ mod tests {
         assert!(!gate.knows(later));
         gate.know(["198.51.100.9".parse().unwrap()]);
         assert_eq!(count(later, 20, Admission::Welcome), 5);
+    }
+
+    #[test]
+    fn so_many_wrong_requests_are_answered_and_the_others_dropped() {
+        let gate = Gate::new(vec!["192.0.2.0/24".parse().unwrap()], Rate { per_second: 1, burst: 5 });
+        let answered =
+            (0..10_000).filter(|_| gate.corrects("192.0.2.7:5060".parse().unwrap())).count() as u64;
+        assert!((400..5_000).contains(&answered), "{answered}");
+        assert_eq!(gate.malformed(), (10_000 - answered, answered));
+        assert!(gate.corrects("192.0.2.8:5060".parse().unwrap()));
     }
 }

@@ -12,6 +12,8 @@
 
 mod agent;
 pub mod digest;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod hop;
 pub(crate) mod ping;

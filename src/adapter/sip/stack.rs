@@ -1,7 +1,7 @@
 //! One SIP end: its sockets, and whose each message is. Parser, transactions and transports are rsipstack's; who is heard is
 //! decided before they see a message.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -108,6 +108,20 @@ pub(super) struct Routes {
     dialogs: Mutex<HashMap<(String, String), mpsc::Sender<Arrived>>>,
     /// By the branch of our INVITE.
     invites: Mutex<HashMap<String, (ClientId, mpsc::Sender<Arrived>)>>,
+    /// Requests that begin something and have their transaction.
+    begun: Mutex<HashSet<Begun>>,
+}
+
+/// RFC 3261 §8.2.2.2: From's tag, Call-ID and CSeq; and for whom, as one end has several user agents.
+type Begun = [String; 4];
+
+/// For as long as a request's transaction lasts.
+struct Beginner(Arc<Routes>, Begun);
+
+impl Drop for Beginner {
+    fn drop(&mut self) {
+        lock(&self.0.begun).remove(&self.1);
+    }
 }
 
 impl Routes {
@@ -125,6 +139,19 @@ impl Routes {
 
     pub(super) fn forget(&self, branch: &str) {
         lock(&self.invites).remove(branch);
+    }
+
+    /// None: the same request has come another way (RFC 3261 §8.2.2.2).
+    fn begin(self: &Arc<Self>, request: &Request) -> Option<Beginner> {
+        let tag = request.from_header().ok().and_then(|from| from.tag().ok().flatten());
+        let begun = [
+            tag.map(|tag| tag.value().to_owned()).unwrap_or_default(),
+            request.call_id_header().map(|id| id.value().to_owned()).unwrap_or_default(),
+            request.cseq_header().map(|cseq| cseq.value().to_owned()).unwrap_or_default(),
+            request.uri.to_string(),
+        ];
+        let fresh = lock(&self.begun).insert(begun.clone());
+        fresh.then(|| Beginner(self.clone(), begun))
     }
 
     fn dialog(&self, request: &Request) -> Option<mpsc::Sender<Arrived>> {
@@ -334,6 +361,11 @@ impl Stack {
         self.gate.counts()
     }
 
+    /// What came by UDP and was no message by RFC 3261: dropped, and refused.
+    pub fn malformed(&self) -> (u64, u64) {
+        self.gate.malformed()
+    }
+
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
@@ -357,17 +389,22 @@ impl Stack {
                             vec![("Retry-After", CALM.to_string())],
                         ));
                     }
-                    self.spawn(serve(transaction, Some(inbox)));
+                    self.spawn(serve(transaction, Some(inbox), None));
                 }
                 None => {
                     // RFC 3261 §12.2.2
                     responder.respond(reply::response(&request, 481, vec![]));
-                    self.spawn(serve(transaction, None));
+                    self.spawn(serve(transaction, None, None));
                 }
             }
             return;
         }
         let Some(from) = source(&transaction) else { return };
+        let Some(beginner) = self.routes.begin(&request) else {
+            responder.respond(reply::response(&request, 482, vec![]));
+            self.spawn(serve(transaction, None, None));
+            return;
+        };
         let transport = transaction.connection.as_ref().map_or(Transport::Udp, SipConnection::transport);
         let known = self.gate.knows(from);
         let (inbox, arrived) = mpsc::channel(INBOX);
@@ -384,12 +421,16 @@ impl Stack {
             let request = full.into_inner().request;
             responder.respond(reply::response(&request, 503, vec![("Retry-After", CALM.to_string())]));
         }
-        self.spawn(serve(transaction, Some(inbox)));
+        self.spawn(serve(transaction, Some(inbox), Some(beginner)));
     }
 }
 
 /// Drives a server transaction; CANCEL and ACK are passed on.
-async fn serve(mut transaction: Transaction, inbox: Option<mpsc::Sender<Arrived>>) {
+async fn serve(
+    mut transaction: Transaction,
+    inbox: Option<mpsc::Sender<Arrived>>,
+    _beginner: Option<Beginner>,
+) {
     if transaction.original.method == Method::Invite {
         // RFC 3261 §17.2.1
         let _ = transaction.send_trying().await;

@@ -13,6 +13,7 @@
 mod core;
 mod crypto;
 mod formats;
+pub(super) mod fuzzing;
 mod leg;
 mod lock;
 mod negotiation;

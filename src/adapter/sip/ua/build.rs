@@ -7,7 +7,8 @@ use super::dialog::Dialog;
 use super::{Reliable, Ua, header};
 
 /// What we understand.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY";
+pub(in crate::adapter::sip) const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY";
 
 /// Bodies that we understand.
 pub(super) const ACCEPT: &str = "application/sdp, application/dtmf-relay, message/sipfrag";

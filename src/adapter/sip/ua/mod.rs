@@ -39,6 +39,9 @@ use std::time::{Duration, Instant};
 
 use rsipstack::sip::{Request, Response};
 
+pub(super) use self::build::ALLOW;
+pub(super) use self::uas::unsupported;
+
 use self::auth::Challenges;
 use self::dialog::Dialog;
 use self::dispatch::{Client, Server};

@@ -115,6 +115,11 @@ fn acceptable(ua: &Ua, invite: &Request) -> Result<(Option<String>, u32), Respon
         response.headers.push(build::line("Require", "100rel"));
         return Err(response);
     }
+    // RFC 3261 §20.1: an answer must be of a kind that is taken; without Accept, SDP is.
+    let accepts = header::all(headers, "Accept").collect::<Vec<_>>();
+    if !accepts.is_empty() && !accepts.iter().any(|kinds| takes_sdp(kinds)) {
+        return Err(ua.answer_to(invite, 406));
+    }
     ua.session.long_enough(headers).map_err(|min| ua.too_brief(invite, min))?;
     match header::body(headers, &invite.body) {
         Body::Foreign => Err(foreign(ua.answer_to(invite, 415))),
@@ -123,8 +128,15 @@ fn acceptable(ua: &Ua, invite: &Request) -> Result<(Option<String>, u32), Respon
     }
 }
 
+fn takes_sdp(kinds: &str) -> bool {
+    header::split(kinds, ',').into_iter().any(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().replace(' ', "").to_ascii_lowercase();
+        matches!(kind.as_str(), "application/sdp" | "application/*" | "*/*")
+    })
+}
+
 /// RFC 3261 §8.2.2.3: what Require names and we don't have.
-pub(super) fn unsupported(headers: &Headers) -> Option<String> {
+pub(in crate::adapter::sip) fn unsupported(headers: &Headers) -> Option<String> {
     let known = |tag: &String| build::UNDERSTOOD.iter().any(|k| k.eq_ignore_ascii_case(tag));
     let unknown = header::list(headers, "Require").into_iter().filter(|t| !known(t)).collect::<Vec<_>>();
     (!unknown.is_empty()).then(|| unknown.join(", "))
