@@ -11,6 +11,7 @@ use crate::adapter::sip::Agent;
 use crate::adapter::sip::rtp::LegEvent;
 use crate::adapter::sip::ua::Command;
 use crate::call::{ByWay, Input};
+use crate::clock;
 use crate::protocol::advertisement::Advertisement;
 use crate::protocol::event::{Body, ClientBody, Event, Outcome, Party, State};
 use crate::service::actor::Byway;
@@ -136,7 +137,7 @@ impl Bridge {
                 },
                 () = &mut patience, if impatient => {
                     self.next_server().await;
-                    patience.as_mut().reset(tokio::time::Instant::now() + SILENT);
+                    patience.as_mut().reset((clock::instant() + SILENT).into());
                 }
             }
         }

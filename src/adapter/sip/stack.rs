@@ -454,9 +454,9 @@ fn advertised(listen: &Listen, bound: IpAddr) -> IpAddr {
         return bound;
     }
     let own = if_addrs::get_if_addrs().unwrap_or_default();
-    let own = own.iter().map(if_addrs::Interface::ip);
+    let mut own = own.iter().map(if_addrs::Interface::ip);
     let fallback = if bound.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
-    own.filter(|ip| !ip.is_loopback() && ip.is_ipv6() == bound.is_ipv6()).next().unwrap_or(fallback)
+    own.find(|ip| !ip.is_loopback() && ip.is_ipv6() == bound.is_ipv6()).unwrap_or(fallback)
 }
 
 pub(super) fn sip(transport: Transport, address: SocketAddr) -> SipAddr {

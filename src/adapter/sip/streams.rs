@@ -180,10 +180,7 @@ impl Streams {
         }
         let local = sip(Transport::Tls, self.tls_address.unwrap_or(self.address));
         let remote = sip(Transport::Tls, remote);
-        Ok(TlsConnection::from_server_stream(stream.into(), local, remote, token)
-            .await
-            .map_err(other)?
-            .into())
+        Ok(TlsConnection::from_server_stream(stream, local, remote, token).await.map_err(other)?.into())
     }
 
     fn enter(&self, remote: SocketAddr, connection: SipConnection) {
