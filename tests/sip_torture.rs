@@ -7,7 +7,8 @@ use ript::adapter::sip::ua::{Command, Event, Profile, Reliable};
 use ript::adapter::sip::{Agent, Beginning, Listen, Stack, TlsFiles, answer};
 use ript::service::rate::Rate;
 use rsipstack::sip::{Method, Request, Transport};
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
 use crate::common::soon;
@@ -207,8 +208,8 @@ fn read(message: &[u8]) -> Request {
     Request::try_from(message).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_comes_by_two_ways_is_taken_once() {
+/// An end that listens to this host.
+async fn end() -> (Arc<Stack>, mpsc::Receiver<Beginning>) {
     let listen = Listen {
         address: "127.0.0.1:0".parse().unwrap(),
         public: None,
@@ -217,7 +218,37 @@ async fn a_request_that_comes_by_two_ways_is_taken_once() {
         peers: vec!["127.0.0.1".parse().unwrap()],
         rate: Rate::per_second(100),
     };
-    let (stack, mut beginnings) = Stack::bind(&listen).await.unwrap();
+    Stack::bind(&listen).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_by_tcp_is_held_to_the_same_rules() {
+    let (stack, _beginnings) = end().await;
+    let mut stream = TcpStream::connect(stack.address(Transport::Tcp)).await.unwrap();
+    for (line, status) in [
+        ("CSeq: 1 INVITE", "SIP/2.0 400 "),
+        ("CSeq: 1 OPTIONS\r\nTo: <sip:z@127.0.0.1>", "SIP/2.0 400 "),
+        ("CSeq: 1 OPTIONS\r\nRequire: nothing", "SIP/2.0 420 "),
+    ] {
+        let request = format!(
+            "OPTIONS sip:x@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.9;rport;branch=z9hG4bK1\r\n\
+             From: <sip:a@b>;tag=1\r\nTo: <sip:x@127.0.0.1>\r\nCall-ID: tcp\r\n{line}\r\n\
+             Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let read = soon("an answer", stream.read_buf(&mut answer)).await.unwrap();
+            assert!(read > 0, "closed after {line}");
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(status), "{line}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_comes_by_two_ways_is_taken_once() {
+    let (stack, mut beginnings) = end().await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(stack.address(Transport::Udp)).await.unwrap();
     let options = |branch: &str, whom: &str| {

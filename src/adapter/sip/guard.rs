@@ -212,4 +212,14 @@ mod tests {
         gate.know(["198.51.100.9".parse().unwrap()]);
         assert_eq!(count(later, 20, Admission::Welcome), 5);
     }
+
+    #[test]
+    fn so_many_wrong_requests_are_answered_and_the_others_dropped() {
+        let gate = Gate::new(vec!["192.0.2.0/24".parse().unwrap()], Rate { per_second: 1, burst: 5 });
+        let answered =
+            (0..10_000).filter(|_| gate.corrects("192.0.2.7:5060".parse().unwrap())).count() as u64;
+        assert!((400..5_000).contains(&answered), "{answered}");
+        assert_eq!(gate.malformed(), (10_000 - answered, answered));
+        assert!(gate.corrects("192.0.2.8:5060".parse().unwrap()));
+    }
 }

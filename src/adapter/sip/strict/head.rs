@@ -57,7 +57,7 @@ pub(super) struct Head<'a> {
     pub(super) odd: bool,
 }
 
-/// The text before the empty line, and what follows it; none: there is no such line.
+/// The text before the empty line (owned: what isn't UTF-8 is replaced), and what follows that; none: there is no such line.
 pub(super) fn divide(datagram: &[u8]) -> (Cow<'_, str>, Option<&[u8]>) {
     let end = datagram.windows(4).skip(leading(datagram)).position(|four| four == b"\r\n\r\n");
     let end = end.map(|end| end + leading(datagram));
@@ -71,12 +71,11 @@ fn leading(datagram: &[u8]) -> usize {
 }
 
 impl<'a> Head<'a> {
-    pub(super) fn read(text: &'a Cow<'_, str>, body: Option<&'a [u8]>) -> Self {
-        let mut broken = match (text, body) {
-            (_, None) => Some("no empty line ends the headers"),
+    pub(super) fn read(text: &'a str, utf8: bool, body: Option<&'a [u8]>) -> Self {
+        let mut broken = match body {
+            None => Some("no empty line ends the headers"),
             // RFC 3261 §25.1: all text is UTF-8.
-            (Cow::Owned(_), _) => Some("the headers are not UTF-8"),
-            _ => None,
+            Some(_) => (!utf8).then_some("the headers are not UTF-8"),
         };
         let begun = text.trim_start_matches(['\r', '\n']);
         let mut odd = begun.len() != text.len();

@@ -17,6 +17,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use rsipstack::sip::{Method, Request, SipMessage};
@@ -63,7 +64,7 @@ pub(super) fn check_raw(datagram: &[u8], from: SocketAddr) -> Verdict {
         return Verdict::Pass;
     }
     let (text, body) = head::divide(datagram);
-    let head = Head::read(&text, body);
+    let head = Head::read(&text, matches!(text, Cow::Borrowed(_)), body);
     if head.start.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("SIP/")) {
         return match rules::response(&head) {
             Ok(()) => plain::plain(&head).map_or(Verdict::Pass, Verdict::Plain),
@@ -108,11 +109,12 @@ pub(super) fn check(request: &Request) -> Result<(), Fault> {
     }
     // RFC 3261 §8.2.2.3; what is in a dialog and INVITE: the user agent says so.
     let begins = super::reply::to_tag(request).is_none();
-    if begins && !matches!(request.method, Method::Invite | Method::Ack | Method::Cancel) {
-        if let Some(unknown) = ua::unsupported(&request.headers) {
-            let headers = vec![("Unsupported", unknown)];
-            return Err(Fault { code: 420, headers, why: "Require names what isn't known" });
-        }
+    if begins
+        && !matches!(request.method, Method::Invite | Method::Ack | Method::Cancel)
+        && let Some(unknown) = ua::unsupported(&request.headers)
+    {
+        let headers = vec![("Unsupported", unknown)];
+        return Err(Fault { code: 420, headers, why: "Require names what isn't known" });
     }
     Ok(())
 }

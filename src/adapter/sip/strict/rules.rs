@@ -90,11 +90,8 @@ pub(super) fn scheme(name: &str) -> Result<(), Fault> {
 /// The fields that every request has.
 pub(super) fn fields(fields: &[Field<'_>], method: &str) -> Result<(), Fault> {
     common(fields, Some(method)).map_err(Fault::bad)?;
-    let contacts = fields.iter().filter(|field| field.is("Contact") && *field.value != *"*");
-    contacts
-        .map(|field| list(&field.value, grammar::address))
-        .collect::<Result<(), Why>>()
-        .map_err(Fault::bad)
+    let mut contacts = fields.iter().filter(|field| field.is("Contact") && *field.value != *"*");
+    contacts.try_for_each(|field| list(&field.value, grammar::address)).map_err(Fault::bad)
 }
 
 /// What requests and responses must have.
