@@ -70,7 +70,7 @@ impl Lab {
             min_se: Duration::from_secs(90),
             credentials: None,
             product: "phone".to_owned(),
-            seed: 11,
+            seed: uuid::Uuid::new_v4().as_u128(),
         }
     }
 
