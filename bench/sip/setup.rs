@@ -95,13 +95,17 @@ async fn by_relay(stack: &Arc<Stack>, relay: SocketAddr, call: u32) {
     let profile = profile(stack, target.clone());
     let mut agent = Agent::place(stack, profile, Some(description(9)), &target, hop);
     let mut answered = false;
-    while let Some(event) = soon("an event", agent.events.recv()).await {
-        match event {
+    loop {
+        match soon("an event", agent.events.recv()).await.expect("the end is told") {
             Event::Answered => {
                 answered = true;
                 agent.say(Command::End { reason: None });
             }
-            Event::Ended(ending) => assert!(answered, "{ending:?}"),
+            Event::Ended(ending) => {
+                assert!(answered, "{ending:?}");
+                // It waits for late answers by itself.
+                return agent.end(Command::End { reason: None });
+            }
             _ => {}
         }
     }
