@@ -13,6 +13,7 @@
 
 #![allow(missing_docs, unreachable_pub, unused_imports, reason = "a program has no outside")]
 
+#[path = "../drops.rs"]
 mod drops;
 mod ends;
 mod load;

@@ -85,6 +85,13 @@ impl Control {
         rest[..len.parse().expect("a length")].to_owned()
     }
 
+    /// A description of plain RTP, with the relay's address in it: `command` is offer or answer.
+    pub fn plain(&self, command: &str, call: &str, sdp: &str) -> String {
+        let tags = [("from-tag", "a"), ("to-tag", "b")];
+        let tags = if command == "offer" { &tags[..1] } else { &tags[..] };
+        self.sdp(&[&[("command", command), ("call-id", call), ("sdp", sdp)], tags].concat())
+    }
+
     /// The offer as plain RTP.
     pub fn offer(&self, call: &str, sdp: &str) -> String {
         self.sdp(&[
