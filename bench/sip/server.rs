@@ -49,6 +49,7 @@ fn trunk(far: SocketAddr, rtp: &RtpSettings) -> TrunkSettings {
         attest: Attest::B,
         trusted: true,
         x5u: None,
+        ping: None,
         login: None,
         way: WaySettings {
             listen: ([127, 0, 0, 1], 0).into(),

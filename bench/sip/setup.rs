@@ -93,7 +93,7 @@ async fn by_relay(stack: &Arc<Stack>, relay: SocketAddr, call: u32) {
     let target = format!("sip:{}@{relay}", number(call));
     let hop = Hop { address: relay, transport: Transport::Udp, name: relay.ip().to_string() };
     let profile = profile(stack, target.clone());
-    let mut agent = Agent::place(stack, profile, Some(description(9)), &target, hop);
+    let mut agent = Agent::place(stack, profile, Some(description(9)), (&target, hop), None);
     let mut answered = false;
     loop {
         match soon("an event", agent.events.recv()).await.expect("the end is told") {
