@@ -177,8 +177,9 @@ impl Work {
                 (due, timeline) = (now, clock::now().as_millis());
             }
             let (sends, receives, state, elsewhere) = {
+                // One look, for a second one behind a waiting writer would never end.
                 let view = view.borrow();
-                let elsewhere = self.call.is_elsewhere();
+                let elsewhere = view.is_elsewhere(self.call.handler().uri());
                 (view.sends.audio().cloned(), view.receives.audio().cloned(), view.state, elsewhere)
             };
             if state == State::Ended || elsewhere {
