@@ -158,7 +158,7 @@ impl View {
     }
 
     /// Whether another device than `handler` carries the call.
-    pub(super) fn is_elsewhere(&self, handler: &str) -> bool {
+    pub(in crate::client) fn is_elsewhere(&self, handler: &str) -> bool {
         self.handler.as_ref().is_some_and(|carrier| path_of(carrier) != path_of(handler))
     }
 
