@@ -6,7 +6,7 @@
 #     interop/ims/run.sh core               # only the core, checked with sipp and baresip; also: ims, trunk, page
 #     interop/ims/run.sh callee-fork aka    # some: the first words of their names
 #
-# RIPT: the binary (default: target/debug/ript, built where it is missing). COMPARE: one that compares recordings (default: that of
+# RIPT: the binary (default: built here, with `amr-wb`). COMPARE: one that compares recordings (default: that of
 # target/release if there is one, for it is ten times as quick; else RIPT).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -31,8 +31,8 @@ if [ -n "$missing" ]; then
     [ -z "$policy" ] || rm -f "$policy"
 fi
 if [ -z "${RIPT:-}" ]; then
-    RIPT=$here/../../target/debug/ript
-    [ -x "$RIPT" ] || (cd "$here/../.." && cargo build --bin ript --features amr-wb >&2)
+    RIPT=$(cd "$here/../.." && cargo build --bin ript --features amr-wb --message-format=json |
+        sed -n 's/.*"executable":"\([^"]*\/ript\)".*/\1/p' | tail -n 1)
 fi
 quick=$here/../../target/release/ript
 if [ -z "${COMPARE:-}" ] && [ -x "$quick" ]; then COMPARE=$quick; fi

@@ -18,6 +18,9 @@ const FRAME_MS: u64 = 20;
 /// How far the timestamps of frames that were made anew may be from the clock.
 const ASTRAY_MS: u64 = 200;
 
+/// RFC 4733 §2.3.2: the event is over.
+const ENDS: u8 = 0x80;
+
 /// A codec as descriptions agreed on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
@@ -423,14 +426,23 @@ impl Lane {
             }
         };
         let Some(mut place) = place else { return };
+        let mut packet = |flags, place| {
+            let payload = Bytes::copy_from_slice(&[event, flags, high, low]);
+            send(Departing { payload_type: rider.send, place, level: None, payload });
+        };
         match self.down_event.filter(|(of, _)| *of == frame.timestamp_ms) {
             // RFC 4733 §2.5.1.2: all packets of an event have the time of its beginning; the first one is marked.
             Some((_, timestamp)) => place = Place { timestamp, marker: false, ..place },
+            // Chromium sends nothing but ends where events and audio have different clocks, and there are telephones that
+            // hear no key that did not begin.
+            None if flags & ENDS != 0 => {
+                packet(flags & !ENDS, Place { marker: true, ..place });
+                place = Place { packet: self.down.insert(), marker: false, ..place };
+            }
             None => place.marker = true,
         }
+        packet(flags, place);
         self.down_event = Some((frame.timestamp_ms, place.timestamp));
-        let payload = Bytes::copy_from_slice(&[event, flags, high, low]);
-        send(Departing { payload_type: rider.send, place, level: None, payload });
     }
 
     /// The event type whose clock is that of the preferred codec (RFC 4733 §2.1).

@@ -96,6 +96,15 @@ impl Downlink {
         Some(Place { packet, timestamp, marker: false })
     }
 
+    /// The number of one more packet, right behind the newest, that no chunk stands for.
+    pub fn insert(&mut self) -> u64 {
+        if let Some(last) = self.last.as_mut().filter(|last| last.packet != u64::MAX) {
+            last.packet += 1;
+            self.next = last.packet + 1;
+        }
+        self.next.saturating_sub(1)
+    }
+
     /// A chunk is not passed on: no packet is missing for it.
     pub fn skip(&mut self, seq: u64) {
         if let Some(last) = &mut self.last {
@@ -269,6 +278,16 @@ mod tests {
         assert!(event.iter().all(|place| place.timestamp == 320), "{event:?}");
         assert_eq!(event.iter().map(|p| p.packet).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(down.place(4, 1_080, 160, false).unwrap().timestamp, 160 + 640);
+    }
+
+    #[test]
+    fn a_packet_more_moves_what_follows_by_one() {
+        let mut down = Downlink::new(8_000, 0, 0);
+        assert_eq!(down.place(7, 1_000, 160, false).unwrap().packet, 0);
+        assert_eq!(down.place_event(8, 1_020).unwrap().packet, 1);
+        assert_eq!(down.insert(), 2);
+        assert_eq!(down.place_event(9, 1_020).unwrap().packet, 3);
+        assert_eq!(down.place(10, 1_040, 160, false).unwrap().packet, 4);
     }
 
     #[test]

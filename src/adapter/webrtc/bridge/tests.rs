@@ -126,8 +126,15 @@ fn keys_keep_their_length_whatever_the_clock() {
     let (kind, _, _, payload) = read(&outcome.chunks[0]);
     assert_eq!((kind, payload), (6, vec![5, 0x8a, 0x03, 0x20]));
     let mut other = bridge(agreed(&both, &events), "1 to 1: opus; telephone-event;");
+    // A key of which only the end is known begins for the far side too, and what follows moves on by a packet.
     let out = other.on_chunk(MS, &outcome.chunks[0]);
-    assert_eq!((out[0].pt, &out[0].payload[..]), (110.into(), &[5, 0x8a, 0x12, 0xc0][..]));
+    let begun = (out[0].pt, out[0].place.marker, &out[0].payload[..]);
+    assert_eq!(begun, (110.into(), true, &[5, 0x0a, 0x12, 0xc0][..]));
+    let over = (out[1].place.packet, out[1].place.timestamp, &out[1].payload[..]);
+    assert_eq!(over, (out[0].place.packet + 1, out[0].place.timestamp, &[5, 0x8a, 0x12, 0xc0][..]));
+    let again = browser.on_rtp(MS, 10, &rtp(110, 2, 960, &[5, 0x8a, 0x12, 0xc0]));
+    let out = other.on_chunk(MS, &again.chunks[0]);
+    assert_eq!((out.len(), out[0].place.packet, out[0].place.marker), (1, over.0 + 1, false));
     // Where the call takes no keys in media they are told.
     let mut told = bridge(agreed(&both, &events), "1 to 1: opus;");
     for _ in 0..3 {
