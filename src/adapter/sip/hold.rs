@@ -34,6 +34,10 @@ impl Hold {
         !*self.whole.borrow()
     }
 
+    pub(super) fn waiting(&self) -> usize {
+        WAITING - self.room.available_permits()
+    }
+
     /// What has the request looked at again when all calls are there; it comes back where there is no room.
     pub(super) fn wait(
         &self,

@@ -380,6 +380,11 @@ impl Stack {
         self.hold.set(holds);
     }
 
+    /// Requests that wait.
+    pub fn held(&self) -> usize {
+        self.hold.waiting()
+    }
+
     /// A dialog's new server transaction.
     pub(super) fn within(self: &Arc<Self>, mut transaction: Transaction) {
         let request = transaction.original.clone();

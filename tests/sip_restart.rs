@@ -1,0 +1,299 @@
+//! A server dies under telephone calls and comes back: they go on, whichever way they went. RIPT clients at both ends of a SIP trunk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ript::adapter::ims::{Settings, Telephony, TrunkSettings};
+use ript::adapter::sip::Agent;
+use ript::adapter::sip::rtp::Srtp;
+use ript::adapter::sip::ua::{By, Command, Event};
+use ript::client::audio::{AtEnd, AudioCodec, CALLEE, CALLER, FrameSource, correlate, read_audio, speech};
+use ript::client::{AudioCall, AudioOptions, AudioSource, Call, CallEvent, CallEvents, Handler};
+use ript::protocol::event::{Body, Outcome, Party, State};
+use ript::service::gateways::Gateways;
+use ript::store::Store;
+use ript::store::memory::MemoryStore;
+use rsipstack::sip::Transport;
+
+use crate::client_calls::{device, flows};
+use crate::common::{World, soon};
+use crate::operator::{across, until};
+use crate::sip_agents::{end, place, profile, take};
+use crate::sip_trunk::{free, rtp, trunk, world};
+
+const ALICE: &str = "+442071838750";
+const BOB: &str = "+14085550002";
+
+/// A server with a trunk; none while it is down.
+struct Side {
+    trunk: TrunkSettings,
+    folder: tempfile::TempDir,
+    world: World,
+    telephony: Arc<Telephony>,
+}
+
+impl Side {
+    async fn start(trunk: TrunkSettings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (world, telephony) = world(folder.path(), vec![trunk.clone()]).await;
+        Self { trunk, folder, world, telephony }
+    }
+
+    /// It dies, and comes back at the same places. `forgets`: with an empty store.
+    async fn restart(self, forgets: bool) -> Self {
+        let Self { trunk, folder, world, telephony } = self;
+        let (mut settings, mut store, issuer, passports, address) = world.crash().await;
+        settings.gateway = None;
+        drop(telephony);
+        if forgets {
+            store = Arc::new(MemoryStore::new()) as Arc<dyn Store>;
+        }
+        let sip = Settings { rtp: rtp(), accounts: Vec::new(), trunks: vec![trunk.clone()] };
+        let telephony = soon("the SIP port", bind(&sip, folder.path())).await;
+        settings.gateway = Some(Gateways::new(vec![telephony.clone()]));
+        let world = World::on(settings, store, issuer, passports, Some(address)).await;
+        telephony.start(&world.service);
+        Self { trunk, folder, world, telephony }
+    }
+}
+
+/// What the dead server had may be its own for a moment longer.
+async fn bind(settings: &Settings, folder: &Path) -> Arc<Telephony> {
+    loop {
+        match Telephony::bind(settings, folder).await {
+            Ok(telephony) => return telephony,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+/// Alice's server, and bob's, each the other's telephone network.
+async fn two(transport: &str, srtp: Srtp) -> [Side; 2] {
+    let ports = [free(), free()];
+    let side = |own: usize, ours: &str, theirs: &str| {
+        let server = format!("sip:127.0.0.1:{}{transport}", ports[1 - own]);
+        let mut trunk = trunk(ports[own], &[server], ours, theirs);
+        trunk.way.srtp = srtp;
+        Side::start(trunk)
+    };
+    [side(0, "+44*", "+1*").await, side(1, "+1*", "+44*").await]
+}
+
+async fn devices([ours, theirs]: &[Side; 2]) -> (Handler, Handler) {
+    let alice = device(&ours.world, "alice", ALICE, &AudioCodec::ALL).await;
+    (alice, device(&theirs.world, "bob", BOB, &AudioCodec::ALL).await)
+}
+
+fn says(file: &'static [u8], record: Option<&Path>) -> AudioOptions {
+    AudioOptions {
+        source: AudioSource::Frames(FrameSource::new(speech(file), AtEnd::Loop)),
+        record: record.map(Path::to_owned),
+        ..AudioOptions::default()
+    }
+}
+
+/// Waits for what the other one did.
+async fn saw(events: &mut CallEvents, wanted: Body) {
+    let is = |event: &CallEvent| matches!(event, CallEvent::Server(event) if event.snapshot.is_none() && event.body == wanted);
+    soon("an event", async { while !is(&events.next().await.expect("the call goes on").event) {} }).await;
+}
+
+/// Holds and digits cross both ways.
+async fn is_whole(placed: &Call, answered: &Call) {
+    for (one, other, by) in [(placed, answered, Party::Caller), (answered, placed, Party::Callee)] {
+        let mut events = other.events();
+        soon("the hold", one.hold()).await.unwrap();
+        saw(&mut events, Body::Hold { by }).await;
+        soon("the resumption", one.resume()).await.unwrap();
+        saw(&mut events, Body::Resume { by }).await;
+    }
+    flows(placed, answered, 20).await;
+}
+
+/// Speech crosses; then one of the servers dies, and speech, holds and the end cross as before. `dies`: alice's, or bob's.
+async fn survives(dies: usize, transport: &str, srtp: Srtp) {
+    let mut both = two(transport, srtp).await;
+    let (alice, bob) = devices(&both).await;
+    let (placed, answered) = across(&alice, &bob).await;
+    let audio = [(&placed, CALLER), (&answered, CALLEE)]
+        .map(|(call, file)| AudioCall::start(call, says(file, None)).unwrap());
+    flows(&placed, &answered, 60).await;
+
+    let [ours, theirs] = both;
+    both = match dies {
+        0 => [ours.restart(false).await, theirs],
+        _ => [ours, theirs.restart(false).await],
+    };
+    flows(&placed, &answered, 60).await;
+    is_whole(&placed, &answered).await;
+    drop(audio);
+
+    // What is heard is speech, not only packets.
+    let folder = tempfile::tempdir().unwrap();
+    let (at_alice, at_bob) = (folder.path().join("alice.wav"), folder.path().join("bob.wav"));
+    let a = AudioCall::start(&placed, says(CALLER, Some(&at_alice))).unwrap();
+    let b = AudioCall::start(&answered, says(CALLEE, Some(&at_bob))).unwrap();
+    flows(&placed, &answered, 280).await;
+    let (ends, ended, party) = match dies {
+        0 => (&placed, &answered, Party::Caller),
+        _ => (&answered, &placed, Party::Callee),
+    };
+    soon("the end", ends.end()).await.unwrap();
+    let end = soon("the end over there", ended.ended()).await;
+    assert_eq!((end.outcome, end.by), (Outcome::Completed, party));
+    a.finish().await.unwrap();
+    b.finish().await.unwrap();
+    for (said, heard) in [(CALLER, &at_bob), (CALLEE, &at_alice)] {
+        let correlation = correlate(&speech(said), &read_audio(heard).unwrap(), 48_000);
+        assert!(correlation.holds_speech(), "{correlation:?}");
+    }
+    drop(both);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_goes_on_when_the_callers_server_dies_and_comes_back() {
+    survives(0, "", Srtp::Off).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_goes_on_when_the_called_sides_server_dies_and_comes_back() {
+    survives(1, "", Srtp::Off).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_encrypted_call_over_tcp_gets_new_keys_and_goes_on() {
+    survives(0, ";transport=tcp", Srtp::Required).await;
+    survives(1, ";transport=tcp", Srtp::Required).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_on_hold_when_its_server_dies_is_on_hold_afterwards() {
+    let [ours, theirs] = two("", Srtp::Off).await;
+    let both = [ours, theirs];
+    let (alice, bob) = devices(&both).await;
+    let (placed, answered) = across(&alice, &bob).await;
+    let audio = [(&placed, CALLER), (&answered, CALLEE)]
+        .map(|(call, file)| AudioCall::start(call, says(file, None)).unwrap());
+    flows(&placed, &answered, 20).await;
+    let mut bobs = answered.events();
+    soon("the hold", placed.hold()).await.unwrap();
+    saw(&mut bobs, Body::Hold { by: Party::Caller }).await;
+    let [ours, theirs] = both;
+    let both = [ours.restart(false).await, theirs];
+    let mut bobs = answered.events();
+    soon("the resumption", placed.resume()).await.unwrap();
+    saw(&mut bobs, Body::Resume { by: Party::Caller }).await;
+    flows(&placed, &answered, 20).await;
+    drop((audio, both));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_servers_may_die_at_once() {
+    let both = two("", Srtp::Off).await;
+    let (alice, bob) = devices(&both).await;
+    let (placed, answered) = across(&alice, &bob).await;
+    let audio = [(&placed, CALLER), (&answered, CALLEE)]
+        .map(|(call, file)| AudioCall::start(call, says(file, None)).unwrap());
+    flows(&placed, &answered, 20).await;
+    let [ours, theirs] = both;
+    let (ours, theirs) = tokio::join!(ours.restart(false), theirs.restart(false));
+    flows(&placed, &answered, 60).await;
+    is_whole(&placed, &answered).await;
+    drop((audio, ours, theirs));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_far_side_that_has_forgotten_the_call_ends_it_here() {
+    let [ours, theirs] = two("", Srtp::Off).await;
+    let both = [ours, theirs];
+    let (alice, bob) = devices(&both).await;
+    let (placed, _answered) = across(&alice, &bob).await;
+    let [ours, theirs] = both;
+    // Nobody there knows the dialog any more, and answers 481.
+    let theirs = theirs.restart(true).await;
+    let ours = ours.restart(false).await;
+    let end = soon("the end", placed.ended()).await;
+    assert_eq!((end.outcome, end.reason.as_str()), (Outcome::Completed, "lost"));
+    drop((ours, theirs));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_rings_when_a_server_dies_ends_at_that_server() {
+    for dies in [0, 1] {
+        let both = two("", Srtp::Off).await;
+        let (alice, bob) = devices(&both).await;
+        let mut listener = bob.listen();
+        let placed = soon("the placing", alice.place(BOB, None)).await.unwrap();
+        let incoming = soon("the call", listener.next()).await.unwrap();
+        soon("ringing", incoming.alerting()).await.unwrap();
+        until(&placed, State::Alerting).await;
+        let [ours, theirs] = both;
+        let (both, leg) = match dies {
+            0 => ([ours.restart(false).await, theirs], placed.clone()),
+            _ => ([ours, theirs.restart(false).await], incoming.call().clone()),
+        };
+        assert_eq!(soon("the end", leg.ended()).await.reason, "lost");
+        drop(both);
+    }
+}
+
+const SDP: &str =
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0 8\r\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_comes_before_its_call_is_taken_up_again_waits_for_that() {
+    for known in [true, false] {
+        let ((ours, _none), (theirs, mut calls)) = (end(&["127.0.0.1"]).await, end(&["127.0.0.1"]).await);
+        let mut alice = place(&ours, &theirs, Transport::Udp);
+        let mut bob = take(&theirs, &mut calls).await;
+        assert!(bob.say(Command::Accept { sdp: SDP.to_owned() }));
+        for agent in [&mut alice, &mut bob] {
+            while soon("an event", agent.events.recv()).await.unwrap() != Event::Answered {}
+        }
+        ours.hold(true);
+        if !known {
+            drop(alice);
+            assert!(bob.say(Command::Offer(SDP.to_owned())));
+            ours.hold(false);
+            let Event::Ended(ending) = soon("an event", bob.events.recv()).await.unwrap() else { panic!() };
+            assert_eq!(ending.by, By::Timer, "481");
+            continue;
+        }
+        let kept = alice.kept.now();
+        drop(alice);
+        assert!(bob.say(Command::Offer(SDP.to_owned())));
+        // It has come here, and is neither answered nor forgotten.
+        soon("the offer", async {
+            while ours.held() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        let profile = profile(ours.address(Transport::Udp), String::new(), "");
+        let mut alice = Agent::resume(&ours, profile, kept.unwrap(), SDP).unwrap();
+        ours.hold(false);
+        // Two offers met: each is answered in the end.
+        let (mut described, mut offered) = (0, 0);
+        soon("both answers", async {
+            while described < 2 || offered < 2 {
+                let (event, agent) = tokio::select! {
+                    event = alice.events.recv() => (event, &alice),
+                    event = bob.events.recv() => (event, &bob),
+                };
+                match event.unwrap() {
+                    Event::Offered(_) => {
+                        offered += 1;
+                        assert!(agent.say(Command::Answer(SDP.to_owned())));
+                    }
+                    Event::Described(_) => described += 1,
+                    other => panic!("{other:?}"),
+                }
+            }
+        })
+        .await;
+        alice.end(Command::End { reason: None });
+        let Event::Ended(ending) = soon("the end", bob.events.recv()).await.unwrap() else { panic!() };
+        assert_eq!(ending.by, By::Far);
+    }
+}
