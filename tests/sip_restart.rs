@@ -17,6 +17,7 @@ use ript::store::memory::MemoryStore;
 use rsipstack::sip::Transport;
 
 use crate::client_calls::{device, flows};
+use crate::client_survives::{Server, user};
 use crate::common::{World, soon};
 use crate::operator::{across, until};
 use crate::sip_agents::{end, place, profile, take};
@@ -165,6 +166,53 @@ async fn a_call_goes_on_when_the_called_sides_server_dies_and_comes_back() {
 async fn an_encrypted_call_over_tcp_gets_new_keys_and_goes_on() {
     survives(0, ";transport=tcp", Srtp::Required).await;
     survives(1, ";transport=tcp", Srtp::Required).await;
+}
+
+/// The server is a process with the embedded store. `how` it ends.
+async fn outlives_the_process(how: fn(Server)) {
+    let data = tempfile::tempdir().unwrap();
+    let (port, ports) = (free(), [free(), free()]);
+    let config = data.path().join("ript.toml");
+    let text = format!(
+        "[sip]\nrtp-listen = \"127.0.0.1\"\n[timing]\ndrain-ms = 300\n[[sip.trunk]]\nname = \"trunk\"\nserver = [\"sip:127.0.0.1:{}\"]\n\
+         numbers = [\"+44*\"]\ndestinations = [\"+1*\"]\nlisten = \"127.0.0.1:{}\"\ntrusted = true\n",
+        ports[1], ports[0]
+    );
+    std::fs::write(&config, text).unwrap();
+    let start = || Server::with(data.path(), port, &["--config", config.to_str().unwrap()]);
+    let server = start();
+    let theirs = trunk(ports[1], &[format!("sip:127.0.0.1:{}", ports[0])], "+1*", "+44*");
+    let theirs = Side::start(theirs).await;
+    let alice = user(data.path(), port, "alice", ALICE).await;
+    let bob = device(&theirs.world, "bob", BOB, &AudioCodec::ALL).await;
+    let (placed, answered) = across(&alice, &bob).await;
+    let audio = [(&placed, CALLER), (&answered, CALLEE)]
+        .map(|(call, file)| AudioCall::start(call, says(file, None)).unwrap());
+    flows(&placed, &answered, 60).await;
+    tokio::task::spawn_blocking(move || how(server)).await.unwrap();
+    let server = start();
+    soon("media", async {
+        while placed.media_gaps().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    println!("{:?}", placed.media_gaps());
+    flows(&placed, &answered, 60).await;
+    is_whole(&placed, &answered).await;
+    soon("the end", answered.end()).await.unwrap();
+    assert_eq!(soon("the end over here", placed.ended()).await.by, Party::Callee);
+    drop((audio, server));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_outlives_the_server_s_process_when_it_is_killed() {
+    outlives_the_process(Server::kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_outlives_the_server_s_process_when_it_is_stopped_for_a_deploy() {
+    outlives_the_process(Server::stop).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

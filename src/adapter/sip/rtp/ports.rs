@@ -124,22 +124,25 @@ impl RtpPorts {
 
     /// The leg that was written down: on its own ports, where the far side still sends to, if they can be had.
     pub fn resume(&self, kept: Kept) -> io::Result<(Leg, mpsc::Receiver<LegEvent>)> {
-        let port = kept.port;
-        let own = lock(&self.0.taken).ports.insert(port).then(|| {
-            self.pair(port).inspect_err(|_| {
-                lock(&self.0.taken).ports.remove(&port);
-            })
-        });
-        let pair = match own {
-            Some(Ok(pair)) => pair,
-            // The offer that follows says where else.
-            Some(Err(_)) | None => self.any()?,
-        };
+        // Where others have them, the offer that follows says where else.
+        let pair = self.own(kept.port).map_or_else(|| self.any(), Ok)?;
         Ok(self.start(pair, Some(kept)))
     }
 
     fn start(&self, pair: Pair, kept: Option<Kept>) -> (Leg, mpsc::Receiver<LegEvent>) {
         Leg::start(pair, self.0.address, &self.0.settings, Arc::clone(&self.0.counters), kept)
+    }
+
+    /// Just these ports, if they are free.
+    fn own(&self, port: u16) -> Option<Pair> {
+        if !lock(&self.0.taken).ports.insert(port) {
+            return None;
+        }
+        let pair = self.pair(port);
+        if pair.is_err() {
+            lock(&self.0.taken).ports.remove(&port);
+        }
+        pair.ok()
     }
 
     fn any(&self) -> io::Result<Pair> {
