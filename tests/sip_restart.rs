@@ -4,31 +4,34 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ript::adapter::ims::{Settings, Telephony, TrunkSettings};
-use ript::adapter::sip::Agent;
+use ript::adapter::ims::{AccountSettings, Secret, Settings, Telephony, TrunkSettings};
 use ript::adapter::sip::rtp::Srtp;
 use ript::adapter::sip::ua::{By, Command, Event};
+use ript::adapter::sip::{Agent, Beginning, answer};
 use ript::client::audio::{AtEnd, AudioCodec, CALLEE, CALLER, FrameSource, correlate, read_audio, speech};
 use ript::client::{AudioCall, AudioOptions, AudioSource, Call, CallEvent, CallEvents, Handler};
 use ript::protocol::event::{Body, Outcome, Party, State};
 use ript::service::gateways::Gateways;
 use ript::store::Store;
 use ript::store::memory::MemoryStore;
-use rsipstack::sip::Transport;
+use rsipstack::sip::{HeadersExt as _, Method, Transport};
+use tokio::sync::mpsc;
 
 use crate::client_calls::{device, flows};
 use crate::client_survives::{Server, user};
-use crate::common::{World, soon};
+use crate::common::{World, soon, vouching};
 use crate::operator::{across, until};
 use crate::sip_agents::{end, place, profile, take};
-use crate::sip_trunk::{free, rtp, trunk, world};
+use crate::sip_trunk::{free, rtp, trunk};
 
 const ALICE: &str = "+442071838750";
 const BOB: &str = "+14085550002";
+const SDP: &str =
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0 8\r\n";
 
-/// A server with a trunk; none while it is down.
+/// A server with ways to telephone networks.
 struct Side {
-    trunk: TrunkSettings,
+    sip: Settings,
     folder: tempfile::TempDir,
     world: World,
     telephony: Arc<Telephony>,
@@ -36,26 +39,36 @@ struct Side {
 
 impl Side {
     async fn start(trunk: TrunkSettings) -> Self {
+        Self::with(Settings { rtp: rtp(), accounts: Vec::new(), trunks: vec![trunk] }).await
+    }
+
+    async fn with(sip: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (world, telephony) = world(folder.path(), vec![trunk.clone()]).await;
-        Self { trunk, folder, world, telephony }
+        let telephony = Telephony::bind(&sip, folder.path()).await.unwrap();
+        let gateways = Gateways::new(vec![telephony.clone()]);
+        let world = World::with(|settings| {
+            vouching(settings);
+            settings.gateway = Some(gateways);
+        })
+        .await;
+        telephony.start(&world.service);
+        Self { sip, folder, world, telephony }
     }
 
     /// It dies, and comes back at the same places. `forgets`: with an empty store.
     async fn restart(self, forgets: bool) -> Self {
-        let Self { trunk, folder, world, telephony } = self;
+        let Self { sip, folder, world, telephony } = self;
         let (mut settings, mut store, issuer, passports, address) = world.crash().await;
         settings.gateway = None;
         drop(telephony);
         if forgets {
             store = Arc::new(MemoryStore::new()) as Arc<dyn Store>;
         }
-        let sip = Settings { rtp: rtp(), accounts: Vec::new(), trunks: vec![trunk.clone()] };
         let telephony = soon("the SIP port", bind(&sip, folder.path())).await;
         settings.gateway = Some(Gateways::new(vec![telephony.clone()]));
         let world = World::on(settings, store, issuer, passports, Some(address)).await;
         telephony.start(&world.service);
-        Self { trunk, folder, world, telephony }
+        Self { sip, folder, world, telephony }
     }
 }
 
@@ -215,6 +228,79 @@ async fn a_call_outlives_the_server_s_process_when_it_is_stopped_for_a_deploy() 
     outlives_the_process(Server::stop).await;
 }
 
+/// Registers whoever comes; calls go on.
+async fn registrar(
+    mut come: mpsc::Receiver<Beginning>,
+    registered: mpsc::UnboundedSender<String>,
+    calls: mpsc::UnboundedSender<Beginning>,
+) {
+    while let Some(beginning) = come.recv().await {
+        let request = &beginning.request;
+        if request.method == Method::Invite {
+            calls.send(beginning).ok();
+            continue;
+        }
+        let contact = request.contact_header().map(|contact| contact.value().to_owned()).unwrap_or_default();
+        let headers = vec![("Contact", format!("{contact};expires=3600"))];
+        beginning.responder.respond(answer(request, 200, headers));
+        if request.method == Method::Register {
+            registered.send(contact).ok();
+        }
+    }
+}
+
+fn line<'a>(sdp: &'a str, start: &str) -> &'a str {
+    sdp.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start} in {sdp}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_an_account_the_contact_the_session_and_the_port_are_the_same_afterwards() {
+    let (network, come) = end(&["127.0.0.1"]).await;
+    let (registered, mut contacts) = mpsc::unbounded_channel();
+    let (rings, mut calls) = mpsc::unbounded_channel();
+    let serving = tokio::spawn(registrar(come, registered, rings));
+    let at = network.address(Transport::Udp);
+    let account = AccountSettings {
+        number: ALICE.parse().unwrap(),
+        identity: format!("sip:{ALICE}@{at}"),
+        user: "alice".to_owned(),
+        secret: Secret::Password("x".to_owned()),
+        registrar: format!("sip:{at}"),
+        proxy: None,
+        expires: Duration::from_secs(3_600),
+        ims: false,
+        always: true,
+        way: trunk(free(), &[], "+44*", "+1*").way,
+    };
+    let side = Side::with(Settings { rtp: rtp(), accounts: vec![account], trunks: Vec::new() }).await;
+    let contact = soon("the registration", contacts.recv()).await.unwrap();
+    let alice = device(&side.world, "alice", ALICE, &AudioCodec::ALL).await;
+    let placed = soon("the placing", alice.place(BOB, None)).await.unwrap();
+    let call = soon("the call", calls.recv()).await.unwrap();
+    let invite = call.request.clone();
+    let mut phone = Agent::arrive(&network, call, profile(at, String::new(), "")).unwrap();
+    let Some(Event::Offered(offer)) = soon("an event", phone.events.recv()).await else { panic!() };
+    assert!(phone.say(Command::Accept { sdp: SDP.to_owned() }));
+    soon("answered", placed.answered()).await.unwrap();
+    assert_eq!(soon("an event", phone.events.recv()).await, Some(Event::Answered));
+    let target = phone.dialog().unwrap().remote_target;
+
+    let side = side.restart(false).await;
+    assert_eq!(soon("the registration", contacts.recv()).await.unwrap(), contact, "instance included");
+    let Some(Event::Offered(anew)) = soon("an event", phone.events.recv()).await else { panic!() };
+    let port = |sdp: &str| line(sdp, "m=audio").split(' ').nth(1).unwrap().to_owned();
+    let session = |sdp: &str| line(sdp, "o=").split(' ').nth(1).unwrap().to_owned();
+    assert_eq!((port(&anew), session(&anew)), (port(&offer), session(&offer)));
+    assert!(phone.say(Command::Answer(SDP.to_owned())));
+    assert_eq!(phone.dialog().unwrap().remote_target, target);
+    assert!(invite.contact_header().unwrap().value().contains(&target));
+    phone.end(Command::End { reason: None });
+    let end = soon("the end", placed.ended()).await;
+    assert_eq!((end.outcome, end.by), (Outcome::Completed, Party::Callee));
+    drop(side);
+    serving.abort();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_is_on_hold_when_its_server_dies_is_on_hold_afterwards() {
     let [ours, theirs] = two("", Srtp::Off).await;
@@ -285,9 +371,6 @@ async fn a_call_that_rings_when_a_server_dies_ends_at_that_server() {
         drop(both);
     }
 }
-
-const SDP: &str =
-    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0 8\r\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_comes_before_its_call_is_taken_up_again_waits_for_that() {

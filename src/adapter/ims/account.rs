@@ -169,13 +169,6 @@ struct Keeper<'a> {
     at: usize,
 }
 
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 impl<'a> Keeper<'a> {
     async fn new(way: &'a Arc<Way>, account: &'a Account) -> Self {
         let settings = &account.settings;
@@ -237,8 +230,8 @@ impl<'a> Keeper<'a> {
                     ua::Input::Request(id, request) => Input::Request(id, request),
                     ua::Input::Do(_) | ua::Input::Tick => Input::Tick,
                 },
-                () = until(self.registration.next_timeout()) => Input::Tick,
-                () = until(leaving) => Input::Tick,
+                () = clock::until(self.registration.next_timeout()) => Input::Tick,
+                () = clock::until(leaving) => Input::Tick,
                 changed = changes.changed(), if leaving.is_none() => {
                     let there = changed.is_ok() && service.upgrade().is_some_and(|s| wanted(self.account, &s));
                     if there { continue }

@@ -70,7 +70,10 @@ impl Telephony {
     pub(super) fn take_up(&self, record: Value) -> Option<SipLine> {
         let Record { telephony, call } = serde_json::from_value(record).ok()?;
         let Standing { side, dialog, media, holds } = call?;
-        let way = self.way(&telephony)?.clone();
+        let Some(way) = self.way(&telephony).cloned() else {
+            tracing::warn!(way = telephony, "a call went by a way that is no longer configured");
+            return None;
+        };
         let media = Media::resume(&way.ports, media);
         let media = media.inspect_err(|error| tracing::warn!(%error, "no ports for a call's media")).ok()?;
         let offer = media.leg.reoffer(holds);

@@ -1,7 +1,6 @@
 //! A user agent at work: the pure core, its place at the SIP end, and the clock.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use rsipstack::sip::{Method, Request};
 use tokio::sync::{mpsc, watch};
@@ -136,13 +135,6 @@ fn whole(mut request: Request, beside: Option<&Beside>) -> Request {
     request
 }
 
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn run(
     mut seat: Seat,
     mut ua: Ua,
@@ -193,7 +185,7 @@ async fn run(
                     Input::Do(Command::End { reason: None })
                 }
             },
-            () = until(ua.next_timeout()) => Input::Tick,
+            () = clock::until(ua.next_timeout()) => Input::Tick,
         };
         let unanswered = match &input {
             Input::Request(id, request) => Some((*id, request.clone())),

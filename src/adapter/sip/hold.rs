@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use rsipstack::sip::Method;
 use rsipstack::transaction::Transaction;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::stack::Stack;
 
@@ -38,24 +38,29 @@ impl Hold {
         WAITING - self.room.available_permits()
     }
 
-    /// What has the request looked at again when all calls are there; it comes back where there is no room.
-    pub(super) fn wait(
-        &self,
-        stack: Weak<Stack>,
-        mut transaction: Transaction,
-    ) -> Result<impl Future<Output = ()> + Send + 'static, Transaction> {
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return Err(transaction) };
-        let mut whole = self.whole.subscribe();
-        Ok(async move {
-            if transaction.original.method == Method::Invite {
-                // RFC 3261 §17.2.1
-                let _ = transaction.send_trying().await;
-            }
-            let there = whole.wait_for(|whole| *whole).await.is_ok();
-            drop(room);
-            if let (true, Some(stack)) = (there, stack.upgrade()) {
-                stack.within(transaction);
-            }
-        })
+    /// Room for one that waits.
+    pub(super) fn room(&self) -> Option<Room> {
+        let permit = Arc::clone(&self.room).try_acquire_owned().ok()?;
+        Some(Room { whole: self.whole.subscribe(), _permit: permit })
+    }
+}
+
+/// Room for a request.
+pub(super) struct Room {
+    whole: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Has the request looked at again when all calls are there.
+    pub(super) async fn wait(mut self, stack: Weak<Stack>, mut transaction: Transaction) {
+        if transaction.original.method == Method::Invite {
+            // RFC 3261 §17.2.1
+            let _ = transaction.send_trying().await;
+        }
+        let there = self.whole.wait_for(|whole| *whole).await.is_ok();
+        if let (true, Some(stack)) = (there, stack.upgrade()) {
+            stack.within(transaction);
+        }
     }
 }

@@ -386,7 +386,7 @@ impl Stack {
     }
 
     /// A dialog's new server transaction.
-    pub(super) fn within(self: &Arc<Self>, mut transaction: Transaction) {
+    pub(super) fn within(self: &Arc<Self>, transaction: Transaction) {
         let request = transaction.original.clone();
         let responder = Responder(transaction.tu_sender.clone());
         let refuse = |request: &Request, code, headers| {
@@ -404,13 +404,10 @@ impl Stack {
             return;
         }
         if self.hold.is_on() {
-            transaction = match self.hold.wait(Arc::downgrade(self), transaction) {
-                Ok(waiting) => {
-                    self.spawn(waiting);
-                    return;
-                }
-                Err(transaction) => transaction,
-            };
+            if let Some(room) = self.hold.room() {
+                self.spawn(room.wait(Arc::downgrade(self), transaction));
+                return;
+            }
             refuse(&request, 503, calm());
         } else {
             // RFC 3261 §12.2.2

@@ -102,7 +102,9 @@ impl Core {
 
     /// What is to be written down; none: nothing is agreed on yet.
     pub(super) fn kept(&self) -> Option<Kept> {
-        self.negotiation.kept(self.source.heard())
+        // Where it is described to be is known anyway.
+        let described = self.negotiation.remote().and_then(|remote| remote.to);
+        self.negotiation.kept(self.source.heard().filter(|heard| Some(*heard) != described))
     }
 
     pub(super) fn negotiation(&mut self) -> &mut Negotiation {

@@ -33,7 +33,7 @@ pub struct Kept {
     level: Option<u8>,
     /// It is encrypted, by this suite and with this tag.
     suite: Option<(Suite, u32)>,
-    /// Where the far side was heard.
+    /// Where the far side was heard, if not there.
     pub(in crate::adapter::sip::rtp) heard: Option<SocketAddr>,
 }
 
