@@ -22,7 +22,7 @@ const ANSWER: &str =
 /// No two calls have the same Call-ID and tag.
 static SEED: AtomicU64 = AtomicU64::new(7);
 
-fn listen(peers: &[&str]) -> Listen {
+pub fn listen(peers: &[&str]) -> Listen {
     Listen {
         address: "127.0.0.1:0".parse().unwrap(),
         public: None,

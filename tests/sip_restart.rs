@@ -1,5 +1,6 @@
 //! A server dies under telephone calls and comes back: they go on, whichever way they went. RIPT clients at both ends of a SIP trunk.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use ript::adapter::ims::{AccountSettings, Secret, Settings, Telephony, TrunkSettings};
 use ript::adapter::sip::rtp::Srtp;
 use ript::adapter::sip::ua::{By, Command, Event};
-use ript::adapter::sip::{Agent, Beginning, answer};
+use ript::adapter::sip::{Agent, Beginning, Listen, Stack, answer};
 use ript::client::audio::{AtEnd, AudioCodec, CALLEE, CALLER, FrameSource, correlate, read_audio, speech};
 use ript::client::{AudioCall, AudioOptions, AudioSource, Call, CallEvent, CallEvents, Handler};
 use ript::protocol::event::{Body, Outcome, Party, State};
@@ -21,7 +22,7 @@ use crate::client_calls::{device, flows};
 use crate::client_survives::{Server, user};
 use crate::common::{World, soon, vouching};
 use crate::operator::{across, until};
-use crate::sip_agents::{end, place, profile, take};
+use crate::sip_agents::{end, listen, place, profile, take};
 use crate::sip_trunk::{free, rtp, trunk};
 
 const ALICE: &str = "+442071838750";
@@ -372,27 +373,34 @@ async fn a_call_that_rings_when_a_server_dies_ends_at_that_server() {
     }
 }
 
+/// An end that died comes back at its place, and takes its calls up.
+async fn reborn(address: SocketAddr) -> (Arc<Stack>, mpsc::Receiver<Beginning>) {
+    let listen = Listen { address, ..listen(&["127.0.0.1"]) };
+    soon("the port", async {
+        loop {
+            if let Ok((stack, calls)) = Stack::bind(&listen).await {
+                stack.hold(true);
+                return (stack, calls);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_comes_before_its_call_is_taken_up_again_waits_for_that() {
     for known in [true, false] {
-        let ((ours, _none), (theirs, mut calls)) = (end(&["127.0.0.1"]).await, end(&["127.0.0.1"]).await);
+        let ((ours, none), (theirs, mut calls)) = (end(&["127.0.0.1"]).await, end(&["127.0.0.1"]).await);
         let mut alice = place(&ours, &theirs, Transport::Udp);
         let mut bob = take(&theirs, &mut calls).await;
         assert!(bob.say(Command::Accept { sdp: SDP.to_owned() }));
         for agent in [&mut alice, &mut bob] {
             while soon("an event", agent.events.recv()).await.unwrap() != Event::Answered {}
         }
-        ours.hold(true);
-        if !known {
-            drop(alice);
-            assert!(bob.say(Command::Offer(SDP.to_owned())));
-            ours.hold(false);
-            let Event::Ended(ending) = soon("an event", bob.events.recv()).await.unwrap() else { panic!() };
-            assert_eq!(ending.by, By::Timer, "481");
-            continue;
-        }
-        let kept = alice.kept.now();
-        drop(alice);
+        let (kept, at) = (alice.kept.now().expect("it stands"), ours.address(Transport::Udp));
+        drop((alice, ours, none));
+        let (ours, _none) = reborn(at).await;
         assert!(bob.say(Command::Offer(SDP.to_owned())));
         // It has come here, and is neither answered nor forgotten.
         soon("the offer", async {
@@ -401,8 +409,13 @@ async fn a_request_that_comes_before_its_call_is_taken_up_again_waits_for_that()
             }
         })
         .await;
-        let profile = profile(ours.address(Transport::Udp), String::new(), "");
-        let mut alice = Agent::resume(&ours, profile, kept.unwrap(), SDP).unwrap();
+        if !known {
+            ours.hold(false);
+            let Event::Ended(ending) = soon("an event", bob.events.recv()).await.unwrap() else { panic!() };
+            assert_eq!(ending.by, By::Timer, "481");
+            continue;
+        }
+        let mut alice = Agent::resume(&ours, profile(at, String::new(), ""), kept, SDP).unwrap();
         ours.hold(false);
         // Two offers met: each is answered in the end.
         let (mut described, mut offered) = (0, 0);
