@@ -62,6 +62,7 @@ mod sip_agents;
 mod sip_check;
 mod sip_fuzz;
 mod sip_phone;
+mod sip_restart;
 mod sip_torture;
 mod sip_trunk;
 mod taking;

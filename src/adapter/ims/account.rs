@@ -132,7 +132,7 @@ pub(super) async fn keep(way: Arc<Way>, service: Weak<Service>) {
 
 /// Registers and takes it back: how it went.
 pub(super) async fn register_once(way: &Arc<Way>, account: &Account, patience: Duration) -> State {
-    let (_wanted, mut changes) = watch::channel(0);
+    let (wanted, mut changes) = watch::channel(0);
     let mut state = account.state();
     let nobody = Weak::new();
     let keeper = Keeper::new(way, account).await;
@@ -148,7 +148,7 @@ pub(super) async fn register_once(way: &Arc<Way>, account: &Account, patience: D
         () = &mut keeping => return State::Off,
     };
     // Nobody wants it any more: it is taken back.
-    drop(_wanted);
+    wanted.send_replace(1);
     if matches!(state, State::Registered { .. }) {
         let _ = tokio::time::timeout(patience, keeping).await;
     }
@@ -167,13 +167,6 @@ struct Keeper<'a> {
     seat: Seat,
     hops: Vec<Hop>,
     at: usize,
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 impl<'a> Keeper<'a> {
@@ -237,10 +230,15 @@ impl<'a> Keeper<'a> {
                     ua::Input::Request(id, request) => Input::Request(id, request),
                     ua::Input::Do(_) | ua::Input::Tick => Input::Tick,
                 },
-                () = until(self.registration.next_timeout()) => Input::Tick,
-                () = until(leaving) => Input::Tick,
+                () = clock::until(self.registration.next_timeout()) => Input::Tick,
+                () = clock::until(leaving) => Input::Tick,
                 changed = changes.changed(), if leaving.is_none() => {
-                    let there = changed.is_ok() && service.upgrade().is_some_and(|s| wanted(self.account, &s));
+                    // The server stops, and comes back: who de-registers ends their calls (TS 24.229 §5.4.1.4). If it
+                    // doesn't, the registration runs out.
+                    if changed.is_err() {
+                        return;
+                    }
+                    let there = service.upgrade().is_some_and(|s| wanted(self.account, &s));
                     if there { continue }
                     leaving = Some(clock::instant() + LEAVE);
                     Input::Stop

@@ -1,7 +1,7 @@
 //! A user agent at work: the pure core, its place at the SIP end, and the clock.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rsipstack::sip::{Method, Request};
 use tokio::sync::{mpsc, watch};
@@ -11,7 +11,7 @@ use super::hop::Hop;
 use super::reply;
 use super::seat::Seat;
 use super::stack::{Beginning, Stack};
-use super::ua::{Command, DialogId, Event, Input, Output, Profile, Ua};
+use super::ua::{Command, DialogId, Event, Input, Kept, Output, Profile, Refused, Ua};
 use crate::clock;
 
 /// Events that wait for whoever owns the call.
@@ -35,12 +35,37 @@ pub struct Agent {
     /// What happens; closed after [`Event::Ended`].
     pub events: mpsc::Receiver<Event>,
     name: watch::Receiver<Option<DialogId>>,
+    /// What is to be written down.
+    pub kept: Keeping,
     task: Option<AbortHandle>,
+    /// The call is left as it is.
+    left: Arc<AtomicBool>,
+}
+
+/// A call as it is to be written down.
+#[derive(Debug)]
+pub struct Keeping(watch::Receiver<Option<Kept>>);
+
+impl Keeping {
+    /// As it is now, once it stands; no event comes before what it is about can be read here.
+    pub fn now(&mut self) -> Option<Kept> {
+        self.0.borrow_and_update().clone()
+    }
+
+    /// Returns when that has changed.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // It is over, as an event tells.
+            std::future::pending().await
+        }
+    }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
+            // It may be at work, and see its owner gone before it is stopped.
+            self.left.store(true, Ordering::Relaxed);
             task.abort();
         }
     }
@@ -73,13 +98,22 @@ impl Agent {
         }
     }
 
+    /// Takes a call up again that was written down, with an offer; none: what was written can't be used.
+    pub fn resume(stack: &Arc<Stack>, profile: Profile, kept: Kept, offer: &str) -> Option<Self> {
+        let ua = Ua::resume(clock::instant(), profile, kept, offer)?;
+        Some(Self::start(stack, Seat::new(stack), ua, None))
+    }
+
     fn start(stack: &Stack, mut seat: Seat, ua: Ua, beside: Option<Beside>) -> Self {
         seat.claim(ua.call_id(), ua.local_tag());
         let (commands, wanted) = mpsc::channel(COMMANDS);
         let (happened, events) = mpsc::channel(EVENTS);
         let (names, name) = watch::channel(ua.dialog());
-        let task = stack.spawn(run(seat, ua, beside, wanted, happened, names));
-        Self { commands, events, name, task: Some(task) }
+        let (keeps, kept) = watch::channel(ua.kept());
+        let left = Arc::new(AtomicBool::new(false));
+        let owner = Owner { wanted, happened, names, keeps, left: Arc::clone(&left) };
+        let task = stack.spawn(run(seat, ua, beside, owner));
+        Self { commands, events, name, kept: Keeping(kept), task: Some(task), left }
     }
 
     /// The dialog's names as they are now.
@@ -108,23 +142,34 @@ fn whole(mut request: Request, beside: Option<&Beside>) -> Request {
     request
 }
 
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
+/// The other ends of what an [`Agent`] is.
+struct Owner {
+    wanted: mpsc::Receiver<Command>,
+    happened: mpsc::Sender<Event>,
+    names: watch::Sender<Option<DialogId>>,
+    keeps: watch::Sender<Option<Kept>>,
+    left: Arc<AtomicBool>,
 }
 
 async fn run(
     mut seat: Seat,
     mut ua: Ua,
     beside: Option<Beside>,
-    mut wanted: mpsc::Receiver<Command>,
-    happened: mpsc::Sender<Event>,
-    names: watch::Sender<Option<DialogId>>,
+    Owner { mut wanted, happened, names, keeps, left }: Owner,
 ) {
     let mut deaf = false;
+    // Our newest offer, while another one is out.
+    let mut waits: Option<String> = None;
     loop {
+        if let Some(now) = ua.kept() {
+            keeps.send_if_modified(|kept| {
+                let changed = !kept.as_ref().is_some_and(|kept| kept.serves(&now));
+                if changed {
+                    *kept = Some(now);
+                }
+                changed
+            });
+        }
         while let Some(output) = ua.poll() {
             match output {
                 Output::Request(id, request) => seat.request(id, whole(request, beside.as_ref())).await,
@@ -148,18 +193,31 @@ async fn run(
             input = seat.next() => input,
             command = wanted.recv(), if !deaf => match command {
                 Some(command) => Input::Do(command),
+                None if left.load(Ordering::Relaxed) => return,
                 None => {
                     deaf = true;
                     Input::Do(Command::End { reason: None })
                 }
             },
-            () = until(ua.next_timeout()) => Input::Tick,
+            () = clock::until(ua.next_timeout()) => Input::Tick,
         };
         let unanswered = match &input {
             Input::Request(id, request) => Some((*id, request.clone())),
             _ => None,
         };
-        if let Err(refused) = ua.handle(clock::instant(), input) {
+        let mut done = Ok(());
+        match input {
+            Input::Do(Command::Offer(sdp)) => waits = Some(sdp),
+            input => done = ua.handle(clock::instant(), input),
+        }
+        if let Some(sdp) = waits.take() {
+            match ua.handle(clock::instant(), Input::Do(Command::Offer(sdp.clone()))) {
+                Err(Refused::OfferOut) => waits = Some(sdp),
+                Err(refused) => tracing::debug!(%refused, "an offer fits no more"),
+                Ok(()) => {}
+            }
+        }
+        if let Err(refused) = done {
             tracing::debug!(%refused, "a SIP call takes no such thing now");
             if let Some((id, request)) = unanswered {
                 seat.respond(id, reply::response(&request, 500, vec![]));

@@ -5,6 +5,7 @@
 //! | a call's signalling, pure | [`ua`] |
 //! | a call's media | [`rtp`] |
 //! | sockets, and whose a message is | `stack`, `streams`; who is heard: `guard`, `strict` |
+//! | requests that come before their calls are taken up again | `hold` |
 //! | a user agent's place there | `seat`; at work: `agent` |
 //! | where requests go | `hop`; whether somebody is there: `ping` |
 //! | passwords | [`digest`] |
@@ -15,6 +16,7 @@ pub mod digest;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
+mod hold;
 mod hop;
 pub(crate) mod ping;
 mod reply;
@@ -26,7 +28,7 @@ mod strict;
 pub mod ua;
 pub mod value;
 
-pub use agent::{Agent, Beside};
+pub use agent::{Agent, Beside, Keeping};
 pub use hop::{Hop, NoHop, resolve, uri};
 pub use reply::response as answer;
 pub use seat::Seat;

@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::guard::{Admission, Gate, Guarded};
+use super::hold::Hold;
 use super::hop::{self, Hop, NoHop};
 use super::reply;
 use super::streams::{Streams, TlsFiles};
@@ -252,6 +253,7 @@ pub struct Stack {
     pub(super) streams: Arc<Streams>,
     pub(super) resolver: SipResolver,
     gate: Arc<Gate>,
+    hold: Hold,
     /// What others are told.
     address: SocketAddr,
     tls: Option<SocketAddr>,
@@ -308,6 +310,7 @@ impl Stack {
             streams,
             resolver: SipResolver::default(),
             gate,
+            hold: Hold::default(),
             address,
             tls,
             tasks: Mutex::default(),
@@ -372,32 +375,53 @@ impl Stack {
         tasks.spawn(task)
     }
 
+    /// While calls are taken up again that this end had before: a request of a dialog that is not known waits.
+    pub fn hold(&self, holds: bool) {
+        self.hold.set(holds);
+    }
+
+    /// Requests that wait.
+    pub fn held(&self) -> usize {
+        self.hold.waiting()
+    }
+
+    /// A dialog's new server transaction.
+    pub(super) fn within(self: &Arc<Self>, transaction: Transaction) {
+        let request = transaction.original.clone();
+        let responder = Responder(transaction.tu_sender.clone());
+        let refuse = |request: &Request, code, headers| {
+            responder.respond(reply::response(request, code, headers));
+        };
+        let calm = || vec![("Retry-After", CALM.to_string())];
+        if let Some(inbox) = self.routes.dialog(&request) {
+            let arrived = Arrived::Request(Box::new(request), Some(responder.clone()));
+            if let Err(unheard) = inbox.try_send(arrived)
+                && let Arrived::Request(request, _) = unheard.into_inner()
+            {
+                refuse(&request, 500, calm());
+            }
+            self.spawn(serve(transaction, Some(inbox), None));
+            return;
+        }
+        if self.hold.is_on() {
+            if let Some(room) = self.hold.room() {
+                self.spawn(room.wait(Arc::downgrade(self), transaction));
+                return;
+            }
+            refuse(&request, 503, calm());
+        } else {
+            // RFC 3261 §12.2.2
+            refuse(&request, 481, vec![]);
+        }
+        self.spawn(serve(transaction, None, None));
+    }
+
     /// A new server transaction: a dialog's, or the beginning of something.
     fn received(self: &Arc<Self>, transaction: Transaction, begin: &mpsc::Sender<Beginning>) {
         let request = transaction.original.clone();
         let responder = Responder(transaction.tu_sender.clone());
         if reply::to_tag(&request).is_some() {
-            match self.routes.dialog(&request) {
-                Some(inbox) => {
-                    let arrived = Arrived::Request(Box::new(request), Some(responder.clone()));
-                    if let Err(unheard) = inbox.try_send(arrived)
-                        && let Arrived::Request(request, _) = unheard.into_inner()
-                    {
-                        responder.respond(reply::response(
-                            &request,
-                            500,
-                            vec![("Retry-After", CALM.to_string())],
-                        ));
-                    }
-                    self.spawn(serve(transaction, Some(inbox), None));
-                }
-                None => {
-                    // RFC 3261 §12.2.2
-                    responder.respond(reply::response(&request, 481, vec![]));
-                    self.spawn(serve(transaction, None, None));
-                }
-            }
-            return;
+            return self.within(transaction);
         }
         let Some(from) = source(&transaction) else { return };
         let Some(beginner) = self.routes.begin(&request) else {
