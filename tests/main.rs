@@ -63,6 +63,7 @@ mod sip_check;
 mod sip_fuzz;
 mod sip_phone;
 mod sip_torture;
+mod sip_transfer;
 mod sip_trunk;
 mod taking;
 mod tg_rules;

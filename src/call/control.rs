@@ -141,9 +141,7 @@ impl Call {
 
     /// What the target is to be told of who is handed on, for the server to say.
     pub fn word(&self) -> Option<Word> {
-        let transfer = self.transfer.as_ref()?;
-        let (by, keep) = (self.index(transfer.by).ok()?, self.index(transfer.keep).ok()?);
-        let (by, keep) = (&self.legs[by], &self.legs[keep]);
+        let (by, keep) = self.handing()?;
         let orig = keep.own.clone();
         Some(match (&by.caller, by.direction, keep.direction) {
             (Some(caller), CallDirection::Inbound, CallDirection::Outbound) => {
@@ -151,6 +149,13 @@ impl Call {
             }
             _ => Word::Vouch(orig),
         })
+    }
+
+    /// Who hands on, and who is handed on.
+    pub fn handing(&self) -> Option<(&Leg, &Leg)> {
+        let transfer = self.transfer.as_ref()?;
+        let (by, keep) = (self.index(transfer.by).ok()?, self.index(transfer.keep).ok()?);
+        Some((&self.legs[by], &self.legs[keep]))
     }
 
     /// The number of who is handed on, if they were called: then it is they who are to be told of the target. Who placed the
@@ -167,7 +172,9 @@ impl Call {
     }
 
     pub(super) fn transfer_routed(&mut self, now: Timestamp, spec: NewLeg) {
-        let Some(transfer) = &self.transfer else { return };
+        let Some(transfer) = self.transfer.as_ref().filter(|transfer| transfer.target.is_none()) else {
+            return;
+        };
         let (by, keep) = (transfer.by, transfer.keep);
         let (Ok(by), Ok(keep)) = (self.index(by), self.index(keep)) else { return };
         if !self.fits(keep, &spec) {

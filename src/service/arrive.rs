@@ -82,8 +82,8 @@ impl Service {
             return Err(Problem::new(Code::Internal, "a new call refused its callee"));
         }
         call.take_changed();
-        self.store.0.write(vec![record(&call, None, None, Some(&away))?]).await?;
-        Ok(Actor::start(self, call, None, None, Some((away, Some(line)))))
+        self.store.0.write(vec![record(&call, None, None, &[&away])?]).await?;
+        Ok(Actor::start(self, call, None, None, vec![(away, Some(line))]))
     }
 }
 

@@ -215,13 +215,12 @@ impl Service {
                 return Err(Problem::new(Code::Unreachable, why).field("destination"));
             }
             (Found::Away(target), Some(handler)) => {
+                let (proof, advertisement) = (request.passport.clone(), handler.advertisement.clone());
                 let call = Departure {
-                    from: from.clone(),
-                    to: to.clone(),
-                    passport: request.passport.clone(),
-                    advertisement: handler.advertisement.clone(),
                     withheld: caller.withheld,
                     location: caller.location.clone(),
+                    rules: self.rules(tg),
+                    ..Departure::new(from.clone(), to.clone(), proof, advertisement)
                 };
                 let left = self.depart(target, tg, call).await;
                 // There is no call, so the same request may come again.
@@ -258,7 +257,12 @@ impl Service {
         let replay = replay_key(&passport);
         let seen = passport.forgotten().as_millis().to_string();
         let writes = vec![
-            record(&call, used.as_ref(), Some(&replay), away.as_ref().map(|(away, _)| away))?,
+            record(
+                &call,
+                used.as_ref(),
+                Some(&replay),
+                &Vec::from_iter(away.as_ref().map(|(away, _)| away)),
+            )?,
             Write::put(Table::Meta, replay.clone(), seen),
         ];
         if let Err(error) = self.store.0.write(writes).await {
@@ -269,7 +273,7 @@ impl Service {
             }
             return Err(error.into());
         }
-        let away = away.map(|(away, line)| (away, Some(line)));
+        let away = away.into_iter().map(|(away, line)| (away, Some(line))).collect();
         Ok((id, Actor::start(self, call, used, Some(replay), away)))
     }
 

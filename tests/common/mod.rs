@@ -13,6 +13,7 @@ pub mod load;
 pub mod media;
 pub mod phone;
 pub mod socket;
+pub mod telephone;
 pub mod user;
 pub mod webhook;
 

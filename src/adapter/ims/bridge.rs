@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::dialogs::Dialogs;
-use super::media::Media;
+use super::media::{Media, flows};
 use super::way::{Attempt, Way};
 use crate::adapter::mapping::sip as mapping;
 use crate::adapter::sip::Agent;
@@ -13,7 +15,7 @@ use crate::adapter::sip::ua::Command;
 use crate::call::{ByWay, Input};
 use crate::clock;
 use crate::protocol::advertisement::Advertisement;
-use crate::protocol::event::{Body, ClientBody, Event, Outcome, Party, State};
+use crate::protocol::event::{Body, ClientBody, Event, Outcome, State};
 use crate::service::actor::Byway;
 use crate::service::gateway::OurEnd;
 
@@ -30,16 +32,6 @@ pub(super) enum Side {
     Leaving,
     /// It comes from the telephone network: our leg is the caller's.
     Arriving,
-}
-
-impl Side {
-    /// Who our leg's device is.
-    pub(super) fn party(self) -> Party {
-        match self {
-            Self::Leaving => Party::Callee,
-            Self::Arriving => Party::Caller,
-        }
-    }
 }
 
 /// A SIP call that is to be joined to a leg.
@@ -67,6 +59,9 @@ pub(super) struct Bridge {
     /// Our answer to who calls; none: they made no offer.
     pub(super) answer: Option<String>,
     progressed: bool,
+    /// The other side holds the far one.
+    held: bool,
+    flows: bool,
     /// The far side has said something.
     pub(super) heard: bool,
     pub(super) rings: bool,
@@ -91,6 +86,8 @@ impl Bridge {
             attempt,
             answer,
             progressed: false,
+            held: false,
+            flows: false,
             heard: false,
             rings: false,
             answered: false,
@@ -194,7 +191,8 @@ impl Bridge {
 
     /// Passes an event of our leg on. With the last one, why it ended.
     async fn near_said(&mut self, event: &Event) -> Option<String> {
-        let others = |by: Party| by != self.side.party() && event.snapshot.is_none();
+        // What a leg's own device did names it.
+        let others = event.handler.is_none() && event.snapshot.is_none();
         if let Some(snapshot) = &event.snapshot {
             self.media.direct(&snapshot.client_directives, &snapshot.server_directives);
         }
@@ -206,10 +204,10 @@ impl Bridge {
                 return Some(reason.clone());
             }
             Body::Directives { client_directives, server_directives } => {
-                self.media.direct(client_directives, server_directives);
+                self.directed(client_directives, server_directives).await;
             }
-            Body::Hold { by } if others(*by) => self.near_holds(true),
-            Body::Resume { by } if others(*by) => self.near_holds(false),
+            Body::Hold { .. } if others => self.near_holds(true),
+            Body::Resume { .. } if others => self.near_holds(false),
             Body::Alerting if self.side == Side::Arriving => self.near_rings(),
             Body::Progress if self.side == Side::Arriving => self.near_progresses(),
             Body::Answered if self.side == Side::Arriving => self.near_answered(),
@@ -228,7 +226,20 @@ impl Bridge {
         self.agent.say(Command::ReferProgress(code));
     }
 
+    /// What is to flow has changed, perhaps because the far side talks to somebody else now.
+    async fn directed(&mut self, client: &Value, server: &Value) {
+        self.media.direct(client, server);
+        let flowed = std::mem::replace(&mut self.flows, flows(client, server));
+        if self.flows && self.held {
+            // Who held it handed it on.
+            self.near_holds(false);
+        } else if flowed && !self.flows && !self.held {
+            self.media.adapt(&mut self.end).await;
+        }
+    }
+
     fn near_holds(&mut self, held: bool) {
+        self.held = held;
         self.agent.say(Command::Offer(self.media.leg.reoffer(held)));
     }
 

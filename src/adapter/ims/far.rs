@@ -101,6 +101,10 @@ impl Bridge {
             tracing::debug!(code = problem.code.as_str(), "an answer came too late");
         }
         self.say(ClientBody::Answered).await;
+        // Who is handed on to it hears it only now.
+        if !self.media.settled {
+            self.media.adapt(&mut self.end).await;
+        }
     }
 
     /// RFC 3515, RFC 5589: who the telephone hands on is handed on here.

@@ -25,6 +25,7 @@ mod far;
 pub mod headers;
 pub mod identity;
 mod kept;
+mod led;
 mod line;
 pub mod login;
 mod media;
@@ -133,15 +134,16 @@ impl Telephony {
         self.ways.iter().find(|way| way.name == name)
     }
 
-    /// The way for a call: the caller's own account, or the first that takes it.
-    fn leaving(&self, from: &Number, to: &Number) -> Option<&Arc<Way>> {
-        let fits = || self.ways.iter().filter(|way| way.takes(to));
-        fits().find(|way| way.owns(from)).or_else(|| fits().next())
+    /// The way for a call: the account of the caller, or of who hands them on, or the first that takes it.
+    fn leaving(&self, call: &Departure) -> Option<&Arc<Way>> {
+        let fits = || self.ways.iter().filter(|way| way.takes(&call.to));
+        let mut users = [Some(&call.from), call.diverted_by.as_ref()].into_iter().flatten();
+        users.find_map(|user| fits().find(|way| way.owns(user))).or_else(|| fits().next())
     }
 
     async fn call(&self, call: Departure) -> Result<Departed, Problem> {
         let none = || Problem::new(Code::Unreachable, "no telephone network takes calls to that destination");
-        let way = self.leaving(&call.from, &call.to).ok_or_else(none)?;
+        let way = self.leaving(&call).ok_or_else(none)?;
         let mut attempt = way.attempt(&call).await?;
         let media = Media::new(&way.ports).map_err(|error| {
             tracing::warn!(%error, "no ports for a call's media");

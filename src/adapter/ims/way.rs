@@ -13,6 +13,7 @@ use super::account::{Account, State};
 use super::emergency;
 use super::headers::{self, Form, Outgoing};
 use super::identity;
+use super::led::{Cause, Led};
 use super::login::Login;
 use super::phone::Home;
 use super::settings::{TrunkSettings, WaySettings};
@@ -200,13 +201,21 @@ impl Way {
         if let Kind::Trunk(trunk) = &self.kind
             && !call.withheld
         {
-            match identity::write(&call.passport, trunk.settings.x5u.as_deref()) {
-                Ok(header) => {
-                    more.push(("Identity".to_owned(), header));
+            // RFC 8946 §4.1: one header for each; a chain with a gap would prove nothing.
+            let x5u = trunk.settings.x5u.as_deref();
+            let all = std::iter::once(&call.passport).chain(&call.div).filter(|it| !it.is_empty());
+            match all.map(|passport| identity::write(passport, x5u)).collect::<Result<Vec<_>, _>>() {
+                Ok(headers) if headers.is_empty() => {}
+                Ok(headers) => {
+                    more.extend(headers.into_iter().map(|header| ("Identity".to_owned(), header)));
                     more.push(("Date".to_owned(), identity::date(clock::now())));
                 }
                 Err(error) => tracing::debug!(%error, "a caller's PASSporT can't go along"),
             }
+        }
+        if let Some(by) = &call.diverted_by {
+            let led = Led { by, to: &call.to, why: Cause::Unknown };
+            more.extend(led.headers(&self.domain()));
         }
         let emergency = self.settings.emergency.as_ref() == Some(&call.to);
         let hops = self.hops(&servers).await?;
