@@ -17,6 +17,11 @@ impl Bridge {
         {
             return self.next_server().await;
         }
+        if let Event::Ended(ending) = &event
+            && self.led_on(ending).await
+        {
+            return;
+        }
         if !std::mem::replace(&mut self.heard, true)
             && let Some(hop) = self.attempt.as_ref().and_then(|attempt| attempt.newest.as_ref())
         {
@@ -135,7 +140,8 @@ impl Bridge {
             code: None,
             reason: None,
             retry_after: None,
-            moved: None,
+            moved: Vec::new(),
+            instead: None,
             why: "its task ended",
         };
         self.far_ended(ending).await;

@@ -10,6 +10,7 @@
 //! | a call's events, passed on | `bridge`, `far`; its media: `media`; who its dialog is: `dialogs` |
 //! | who calls whom: written, and read of what comes in | [`headers`], [`caller`], over [`phone`] |
 //! | PASSporTs in SIP (STIR) | [`identity`] |
+//! | calls that are led on | `redirect`, `led` |
 //! | emergency calls | [`emergency`] |
 //! | what proves it | [`login`]: a password, or a SIM's keys ([`aka`]) |
 
@@ -30,6 +31,7 @@ mod line;
 pub mod login;
 mod media;
 pub mod phone;
+mod redirect;
 pub mod registration;
 mod settings;
 mod way;
@@ -145,6 +147,8 @@ impl Telephony {
         let none = || Problem::new(Code::Unreachable, "no telephone network takes calls to that destination");
         let way = self.leaving(&call).ok_or_else(none)?;
         let mut attempt = way.attempt(&call).await?;
+        let helps = |way: &&Arc<Way>| way.settings.emergency.is_some();
+        attempt.help = Some(way).filter(helps).or_else(|| self.ways.iter().find(helps)).cloned();
         let media = Media::new(&way.ports).map_err(|error| {
             tracing::warn!(%error, "no ports for a call's media");
             Problem::new(Code::Overloaded, "this server has no port for one more call's media")
