@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ript::adapter::camara;
 use ript::adapter::ims::TrunkSettings;
 use ript::adapter::sip::ua::{Command, Event, Profile, Reliable};
 use ript::adapter::sip::{Agent, Beginning, Hop, Listen, Stack, TlsFiles};
@@ -14,12 +15,12 @@ use rsipstack::sip::{HeadersExt as _, Transport};
 use tokio::sync::mpsc;
 
 use crate::client_calls::device;
-use crate::common::{World, soon};
+use crate::common::{World, soon, vouching};
 use crate::operator::until;
-use crate::sip_trunk::{free, trunk, world};
+use crate::sip_trunk::{free, trunk, world_of};
 
 pub const BOB: &str = "+14085550002";
-const CAROL: &str = "+14085550003";
+pub const CAROL: &str = "+14085550003";
 pub const PHONE: &str = "+442071838750";
 pub const SDP: &str =
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0 8\r\n";
@@ -43,6 +44,15 @@ impl Lab {
 
     /// `change`: of the trunk's settings.
     pub async fn with(change: impl FnOnce(&mut TrunkSettings)) -> Self {
+        Self::whole(change, vouching, camara::Settings::default()).await
+    }
+
+    /// The same with other settings of the server.
+    pub async fn whole(
+        change: impl FnOnce(&mut TrunkSettings),
+        settings: impl FnOnce(&mut ript::service::Settings),
+        apis: camara::Settings,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listen = Listen {
             address: "127.0.0.1:0".parse().unwrap(),
@@ -57,7 +67,7 @@ impl Lab {
         let server = format!("sip:{}", stack.address(Transport::Udp));
         let mut trunk = trunk(own, &[server], "+1*", "+44*");
         change(&mut trunk);
-        let (world, telephony) = world(folder.path(), vec![trunk]).await;
+        let (world, telephony) = world_of(folder.path(), vec![], vec![trunk], settings, apis).await;
         let at = ([127, 0, 0, 1], own).into();
         Self { world, stack, calls, at, _telephony: telephony, _folder: folder }
     }

@@ -1,22 +1,23 @@
 //! Calls that are handed on to a telephone, which only a gateway reaches.
 
-use ript::adapter::sip::ua::Event;
+use ript::adapter::sip::ua::{Command, Event};
 use ript::client::audio::{AudioCodec, CALLEE, CALLER, correlate, read_audio, speech};
 use ript::client::{AudioCall, AudioOptions, Call, CallEvent, CallEvents, Handler};
 use ript::protocol::event::{Body, State};
+use ript::protocol::number::Destinations;
 use rsipstack::sip::{HasHeaders as _, Request};
 
 use crate::client_calls::{connect, device, flows, says};
 use crate::common::soon;
 use crate::common::telephone::{Telephone, hear_each_other};
 use crate::operator::until;
-use crate::sip_phone::{BOB, Lab, PHONE};
+use crate::sip_phone::{BOB, CAROL, Lab, PHONE, said};
 
 const ALICE: &str = "+14085550001";
 const OTHER: &str = "+442071838751";
 
 /// The values of a header, one a line.
-pub fn headers<'a>(request: &'a Request, name: &str) -> Vec<&'a str> {
+pub fn headers_of<'a>(request: &'a Request, name: &str) -> Vec<&'a str> {
     let named = |header: &&rsipstack::sip::Header| header.name().eq_ignore_ascii_case(name);
     request.headers().iter().filter(named).map(|header| header.value()).collect()
 }
@@ -41,8 +42,15 @@ async fn let_go(call: &Call) {
     assert_eq!(soon("the end", call.ended()).await.reason, "transferred");
 }
 
+/// Joins the far sides of two calls. They may be over before what was said is acknowledged.
+async fn joins(one: &Call, other: &Call) {
+    if let Err(error) = soon("the transfer", one.transfer_to(other)).await {
+        assert!(error.is_ended(), "{error}");
+    }
+}
+
 /// A telephone calls bob.
-async fn calls_bob(lab: &Lab, bob: &Handler, codec: AudioCodec) -> (Telephone, Call) {
+pub async fn calls_bob(lab: &Lab, bob: &Handler, codec: AudioCodec) -> (Telephone, Call) {
     let mut listener = bob.listen();
     let sound = Telephone::sound(codec, CALLER).await;
     let mut phone = Telephone::of(lab.dial_with(BOB, &[], sound.sdp("sendrecv")), &sound);
@@ -53,7 +61,7 @@ async fn calls_bob(lab: &Lab, bob: &Handler, codec: AudioCodec) -> (Telephone, C
 }
 
 /// The other telephone rings.
-async fn rings(lab: &mut Lab, codec: AudioCodec) -> (Request, Telephone) {
+pub async fn rings(lab: &mut Lab, codec: AudioCodec) -> (Request, Telephone) {
     let (invite, agent) = lab.rung().await;
     let phone = Telephone::of(agent, &Telephone::sound(codec, CALLEE).await);
     phone.ring();
@@ -69,12 +77,12 @@ async fn who_is_handed_on_to_a_telephone_hears_it_and_it_hears_who_calls_and_by_
     soon("the transfer", answered.transfer(PHONE)).await.unwrap();
     let (invite, mut phone) = rings(&mut lab, AudioCodec::Pcmu).await;
     assert!(invite.uri.to_string().contains(PHONE), "{invite}");
-    let [from] = headers(&invite, "From")[..] else { panic!("one From: {invite}") };
+    let [from] = headers_of(&invite, "From")[..] else { panic!("one From: {invite}") };
     assert!(from.contains(ALICE), "{from}");
     // RFC 8946 §4.1: alice's own PASSporT for bob, and bob's, which leads on.
-    let [own, div] = headers(&invite, "Identity")[..] else { panic!("two Identity headers: {invite}") };
+    let [own, div] = headers_of(&invite, "Identity")[..] else { panic!("two Identity headers: {invite}") };
     assert!(!own.contains("ppt=") && div.ends_with("ppt=\"div\""), "{own} {div}");
-    let by = headers(&invite, "Diversion");
+    let by = headers_of(&invite, "Diversion");
     assert!(by.len() == 1 && by[0].contains(BOB), "{by:?}");
 
     phone.answer();
@@ -104,7 +112,7 @@ async fn a_telephone_is_handed_on_to_another_and_both_are_transcoded_for() {
     first.saw(|event| matches!(event, Event::Offered(sdp) if sdp.contains("a=sendonly"))).await;
     soon("the transfer", answered.transfer(OTHER)).await.unwrap();
     let (invite, mut second) = rings(&mut lab, AudioCodec::G722).await;
-    assert!(headers(&invite, "From")[0].contains(PHONE), "{invite}");
+    assert!(headers_of(&invite, "From")[0].contains(PHONE), "{invite}");
     second.answer();
     let_go(&answered).await;
     first.saw(|event| matches!(event, Event::Offered(sdp) if !sdp.contains("a=sendonly"))).await;
@@ -115,7 +123,12 @@ async fn a_telephone_is_handed_on_to_another_and_both_are_transcoded_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_telephone_that_is_busy_leaves_the_call_as_it_was() {
-    let mut lab = Lab::start(None).await;
+    // The TG lets nobody call +1900, though the trunk would.
+    let numbers = |pattern: &[&str]| Destinations::new(pattern).unwrap();
+    let mut lab = Lab::with(|trunk| {
+        (trunk.numbers, trunk.way.destinations) = (numbers(&["+1408*"]), numbers(&["+44*", "+1900*"]));
+    })
+    .await;
     let alice = device(&lab.world, "alice", ALICE, &AudioCodec::ALL).await;
     let bob = device(&lab.world, "bob", BOB, &AudioCodec::ALL).await;
     let (placed, answered) = connect(&alice, &bob).await;
@@ -127,10 +140,14 @@ async fn a_telephone_that_is_busy_leaves_the_call_as_it_was() {
     assert_eq!(phone.ended().await, Some(486));
     let audio = [&placed, &answered].map(|call| AudioCall::start(call, says(CALLER)).unwrap());
     flows(&placed, &answered, 20).await;
-    // Nobody is there at all; the TG lets nobody call there.
-    for (target, code) in [("+999", "unreachable"), ("+19005550001", "unreachable")] {
-        soon("the transfer", answered.transfer(target)).await.unwrap();
-        assert_eq!(failed(&mut events).await, code);
+    for (target, code) in [("+9995550001", "unreachable"), ("+19005550001", "destination-not-allowed")] {
+        // The error may come before what was said is acknowledged.
+        let mut events = answered.events();
+        let told = match soon("the transfer", answered.transfer(target)).await {
+            Ok(()) => failed(&mut events).await,
+            Err(refused) => refused.code().to_owned(),
+        };
+        assert_eq!(told, code);
     }
     drop(audio);
     soon("the end", answered.end()).await.unwrap();
@@ -152,6 +169,39 @@ async fn who_hands_on_to_a_telephone_may_leave_while_it_rings_and_the_other_may_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_called_without_a_number_is_handed_on_without_one() {
+    let mut lab = Lab::start(None).await;
+    let bob = device(&lab.world, "bob", BOB, &AudioCodec::ALL).await;
+    let carol = device(&lab.world, "carol", CAROL, &AudioCodec::ALL).await;
+    for (headers, target) in [
+        // Whose number the network knows, and who withholds it; whose number nobody knows.
+        (
+            &[("P-Asserted-Identity", "<sip:+493012345@carrier.example;user=phone>"), ("Privacy", "id")][..],
+            OTHER,
+        ),
+        (&[("Privacy", "user"), ("P-Preferred-Identity", "<sip:x@y.example>")], CAROL),
+    ] {
+        let (mut bobs, mut carols) = (bob.listen(), carol.listen());
+        let mut first = lab.dial(BOB, headers);
+        let answered =
+            soon("the answer", soon("the call", bobs.next()).await.unwrap().answer()).await.unwrap();
+        said(&mut first, |event| *event == Event::Answered).await;
+        soon("the transfer", answered.transfer(target)).await.unwrap();
+        if target == CAROL {
+            let incoming = soon("carol's call", carols.next()).await.unwrap();
+            assert_eq!(incoming.call().from().to_string(), "anonymous@anonymous.invalid");
+        } else {
+            let (invite, _phone) = rings(&mut lab, AudioCodec::Pcmu).await;
+            assert!(headers_of(&invite, "From")[0].contains("anonymous.invalid"), "{invite}");
+            assert_eq!(headers_of(&invite, "Privacy"), ["id"]);
+            assert!(headers_of(&invite, "Identity").is_empty(), "{invite}");
+        }
+        first.end(Command::End { reason: None });
+        soon("the end", answered.ended()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_calls_are_joined_of_which_one_or_both_are_telephones() {
     let mut lab = Lab::start(None).await;
     let alice = device(&lab.world, "alice", ALICE, &AudioCodec::ALL).await;
@@ -166,7 +216,7 @@ async fn two_calls_are_joined_of_which_one_or_both_are_telephones() {
         second.answer();
         soon("answered", consult.answered()).await.unwrap();
         let (one, other) = if asks_first { (&called, &consult) } else { (&consult, &called) };
-        soon("the transfer", one.transfer_to(other)).await.unwrap();
+        joins(one, other).await;
         let_go(&called).await;
         let_go(&consult).await;
         hear_each_other(&first, &second).await;
@@ -186,7 +236,7 @@ async fn two_calls_are_joined_of_which_one_or_both_are_telephones() {
     let (_, mut phone) = rings(&mut lab, AudioCodec::Pcma).await;
     phone.answer();
     soon("answered", consult.answered()).await.unwrap();
-    soon("the transfer", answered.transfer_to(&consult)).await.unwrap();
+    joins(&answered, &consult).await;
     let_go(&answered).await;
     let_go(&consult).await;
     let audio = AudioCall::start(&placed, says(CALLER)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ript::client::audio::AudioCodec;
+use ript::client::audio::{AudioCodec, CALLER};
 use ript::client::{AudioCall, Call, CallEvent, CallEvents, Handler};
 use ript::protocol::event::{Body, ClientBody, Outcome, Party, Scope, State};
 use serde_json::json;
@@ -10,8 +10,10 @@ use serde_json::json;
 use crate::client_calls::{device, flows, says};
 use crate::client_survives::bad_proxy;
 use crate::common::link::{Dice, Link, Weather};
-use crate::common::{World, soon};
+use crate::common::{World, soon, vouching};
 use crate::trunk_customers::{ALICE, BOB, Two, across, trunks};
+
+const CAROL: &str = "+12015550003";
 
 /// Waits for an event of the server's.
 async fn told(events: &mut CallEvents, wanted: impl Fn(&Body) -> bool) -> Body {
@@ -111,6 +113,30 @@ async fn the_next_servers_refusal_is_the_callers() {
     assert_eq!(refused.code(), "no-common-codec", "{refused}");
     // Nothing is left of either.
     assert!(alice.client().calls(&alice.tg().uri).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_handed_on_to_a_customers_number_is_vouched_for_there() {
+    let two = Two::with(vouching).await;
+    two.register().await;
+    let (alice, bob) = two.devices(&AudioCodec::ALL).await;
+    let carol = device(&two.provider, "carol", CAROL, &AudioCodec::ALL).await;
+    let (mut carols, mut bobs) = (carol.listen(), bob.listen());
+    let placed = soon("the placing", alice.place(CAROL, None)).await.unwrap();
+    let at_carol = soon("the call", carols.next()).await.unwrap();
+    let at_carol = soon("carol's answer", at_carol.answer()).await.unwrap();
+    soon("the transfer", at_carol.transfer(BOB)).await.unwrap();
+    let incoming = soon("bob's call", bobs.next()).await.unwrap();
+    let seen =
+        (incoming.call().from().to_string(), incoming.call().verification().unwrap()["attest"].clone());
+    assert_eq!(seen, (ALICE.to_owned(), json!("A")));
+    let answered = soon("bob's answer", incoming.answer()).await.unwrap();
+    assert_eq!(soon("carol's end", at_carol.ended()).await.reason, "transferred");
+    let audio = [&placed, &answered].map(|call| AudioCall::start(call, says(CALLER)).unwrap());
+    flows(&placed, &answered, 20).await;
+    soon("the end", placed.end()).await.unwrap();
+    soon("the end over there", answered.ended()).await;
+    drop(audio);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,9 @@ use crate::protocol::problem::Code;
 use crate::protocol::resource::{CallDirection, TapReason, split_path};
 use crate::protocol::time::Timestamp;
 
+/// Legs of one call, those that are over included.
+const MOST_LEGS: usize = 64;
+
 impl Call {
     fn talking(&self, at: usize) -> Result<(), Refusal> {
         if self.legs[at].state == State::Answered {
@@ -106,6 +109,7 @@ impl Call {
         if self.transfer.is_some() {
             return Err(illegal("a transfer is under way already"));
         }
+        self.has_room()?;
         let to: Number = target.parse().map_err(|_| {
             Refusal::new(Code::BadNumber, "`target` is to be a number or address: +14085551000")
         })?;
@@ -137,6 +141,13 @@ impl Call {
             None => self.route(to, Purpose::Transfer),
         }
         Ok(())
+    }
+
+    /// Legs that are over stay readable, so they can't be without number.
+    pub(super) fn has_room(&self) -> Result<(), Refusal> {
+        let room = self.legs.len() < MOST_LEGS;
+        room.then_some(())
+            .ok_or(Refusal::new(Code::TooMany, "this call was handed on as often as calls may be"))
     }
 
     /// What the target is to be told of who is handed on, for the server to say.

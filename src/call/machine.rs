@@ -168,6 +168,7 @@ impl Call {
             Input::NotReleased { code } => {
                 self.transfer_failed(now, code.as_str(), "the other call would not")
             }
+            Input::Replace { leg, with, told } => self.replace(now, leg, *with, told)?,
             Input::Tick => self.tick(now),
         }
         Ok(None)

@@ -16,7 +16,7 @@ use super::gateway::{Departure, Line};
 use super::idempotency::Used;
 use super::moved::{Moved, Onward};
 use crate::call::{
-    Accepted, ByWay, BywayId, Call, Input, Leg, LegView, NewLeg, Output, Purpose, Refusal, To,
+    Accepted, ByWay, BywayId, Call, Caller, Input, Leg, LegView, NewLeg, Output, Purpose, Refusal, To,
 };
 use crate::clock;
 use crate::media::quality::StreamReport;
@@ -65,6 +65,7 @@ pub(crate) enum Command {
     Open(LegId, ByWay, Option<u64>, Answer<Result<Byway, Problem>>),
     Say(LegId, HandlerKey, Body),
     Release(Box<Release>),
+    Replace(Box<Replace>),
     Depart(Purpose, Result<Box<Leaving>, Problem>),
     Adopt(Result<Box<Parcel>, Code>),
 }
@@ -79,6 +80,26 @@ pub(crate) struct Release {
     place: mpsc::OwnedPermit<Command>,
     /// Dropped: this call was gone.
     heard: Answer<()>,
+}
+
+/// A call from another network takes the place of a leg (RFC 3891).
+#[derive(Debug)]
+pub(crate) struct Replace {
+    pub(super) leg: LegId,
+    pub(super) with: NewLeg,
+    pub(super) told: Option<Caller>,
+    pub(super) away: Away,
+    pub(super) line: Ready,
+    pub(super) done: Answer<Result<(), Problem>>,
+}
+
+/// What will carry a leg.
+pub(super) struct Ready(pub(super) Box<dyn Line>);
+
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ready")
+    }
 }
 
 /// A leg on its way from one call to another, with its open byways and what carries it.
@@ -106,6 +127,7 @@ impl Command {
             },
             Self::View(leg, ..) | Self::Open(leg, ..) | Self::Say(leg, ..) => Some(*leg),
             Self::Release(release) => Some(release.by),
+            Self::Replace(replace) => Some(replace.leg),
             Self::Depart(..) | Self::Adopt(_) => None,
         }
     }
@@ -326,6 +348,7 @@ impl Actor {
                 }
             }
             Command::Release(release) => self.release(*release).await,
+            Command::Replace(replace) => self.replace(*replace).await,
             Command::Depart(purpose, Ok(leaving)) => {
                 let Leaving { leg, away, line } = *leaving;
                 let id = away.leg;
@@ -397,10 +420,22 @@ impl Actor {
         let _ = heard.send(());
     }
 
+    async fn replace(&mut self, replace: Replace) {
+        let Replace { leg, with, told, away, line, done } = replace;
+        let id = away.leg;
+        self.lines.add(away);
+        let replaced = self.input(Input::Replace { leg, with: Box::new(with), told }).await;
+        match (&replaced, self.service.upgrade(), self.handle()) {
+            (Ok(_), Some(service), Some(calls)) => self.lines.carry(&service, id, Some(line.0), calls),
+            _ => drop(self.lines.take(id)),
+        }
+        let _ = done.send(replaced.map(|_| ()));
+    }
+
     /// One step of the machine: what changed is written down before anybody hears of it.
     pub(super) async fn input(&mut self, input: Input) -> Result<Option<Accepted>, Problem> {
         let before = self.call.clone();
-        let joins = matches!(input, Input::Routed { .. });
+        let joins = matches!(input, Input::Routed { .. } | Input::Replace { .. });
         let done = self.call.handle(clock::now(), input)?;
         if let Err(problem) = self.write_down().await {
             self.call = before;

@@ -198,3 +198,34 @@ fn carry(service: &Service, away: Away, line: Option<Box<dyn Line>>, calls: Call
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Written {
+        #[serde(default, deserialize_with = "one_or_more")]
+        away: Vec<Away>,
+    }
+
+    #[test]
+    fn a_record_with_one_leg_away_is_read_like_one_with_several() {
+        let tg = "t".parse().unwrap();
+        let (key, advertisement) = (HandlerKey::random(), Default::default());
+        let device = Device { key, tg, advertisement, form: Form::Text };
+        let away =
+            || json!(Away { leg: LegId::random(), device: device.clone(), record: json!({"way": "w"}) });
+        for (written, legs) in [
+            (json!({}), 0),
+            (json!({"away": away()}), 1),
+            (json!({"away": [away()]}), 1),
+            (json!({"away": [away(), away()]}), 2),
+        ] {
+            assert_eq!(serde_json::from_value::<Written>(written).unwrap().away.len(), legs);
+        }
+        assert!(serde_json::from_value::<Written>(json!({"away": {"leg": "x"}})).is_err());
+    }
+}

@@ -144,6 +144,22 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_goes_along_while_it_is_whole_and_its_beginning_is_not_too_old() {
+        let enroller = enroller();
+        let [one, two, three] = [1, 2, 3].map(number);
+        let named = |number: &Number| Identity::from_number(&number.to_string()).unwrap();
+        let (key, chain) = enroller.credential(&named(&one), NOW).unwrap();
+        let passport = Passport::sign_with(&key, &chain, &named(&one), &named(&two), &Ppt::Base, NOW);
+        let caller = Caller { passport: passport.unwrap(), ..original() };
+        let told = divert(Some(&enroller), caller.clone(), [&one, &two, &three], NOW).unwrap();
+        let later = |seconds| NOW + std::time::Duration::from_secs(seconds);
+        assert!(leads(&told, later(60)) && !leads(&told, later(61)));
+        let gap = divert(None, caller.clone(), [&one, &two, &three], NOW).unwrap();
+        assert!(!leads(&gap, NOW) && leads(&caller, NOW));
+        assert!(!leads(&original(), NOW) && !leads(&Caller::default(), NOW), "no PASSporT at all");
+    }
+
+    #[test]
     fn without_an_enroller_the_verdict_says_whom_it_is_about_and_no_link_is_added_later() {
         let [one, two, three, four] = [1, 2, 3, 4].map(number);
         let once = divert(None, original(), [&one, &two, &three], NOW).unwrap();

@@ -116,7 +116,8 @@ pub fn ca() -> &'static DevCa {
     CA.get_or_init(|| DevCa::generate(ript::clock::now()).expect("a CA"))
 }
 
-fn keys() -> (SigningKey, SigningKey) {
+/// What signs tokens, and what signs PASSporTs.
+pub fn keys() -> (SigningKey, SigningKey) {
     (SigningKey::generate().expect("a key"), SigningKey::generate().expect("a key"))
 }
 

@@ -1,9 +1,9 @@
 //! A telephone behind a trunk: its SIP and its sound.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ript::adapter::sip::Agent;
-use ript::adapter::sip::ua::{Command, Event};
+use ript::adapter::sip::ua::{Command, DialogId, Event};
 use ript::client::audio::AudioCodec;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -16,6 +16,7 @@ pub struct Telephone {
     pub sound: Arc<Phone>,
     says: mpsc::UnboundedSender<Command>,
     events: mpsc::UnboundedReceiver<Event>,
+    dialog: Arc<Mutex<Option<DialogId>>>,
     task: JoinHandle<()>,
 }
 
@@ -35,8 +36,9 @@ impl Telephone {
     pub fn of(agent: Agent, sound: &Arc<Phone>) -> Self {
         let (says, said) = mpsc::unbounded_channel();
         let (happened, events) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(agent, sound.clone(), said, happened));
-        Self { sound: sound.clone(), says, events, task }
+        let dialog = Arc::<Mutex<Option<DialogId>>>::default();
+        let task = tokio::spawn(run(agent, sound.clone(), said, happened, dialog.clone()));
+        Self { sound: sound.clone(), says, events, dialog, task }
     }
 
     pub fn say(&self, command: Command) {
@@ -57,6 +59,11 @@ impl Telephone {
 
     pub fn hang_up(&self) {
         self.say(Command::End { reason: None });
+    }
+
+    /// RFC 3891: its dialog, as the server reads it; after its first event.
+    pub fn replaces(&self) -> String {
+        self.dialog.lock().unwrap().as_ref().expect("a dialog").replaces()
     }
 
     pub async fn saw(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
@@ -85,12 +92,14 @@ async fn run(
     sound: Arc<Phone>,
     mut said: mpsc::UnboundedReceiver<Command>,
     happened: mpsc::UnboundedSender<Event>,
+    dialog: Arc<Mutex<Option<DialogId>>>,
 ) {
     let mut up = false;
     loop {
         tokio::select! {
             event = agent.events.recv() => {
                 let Some(event) = event else { return };
+                *dialog.lock().unwrap() = agent.dialog();
                 match &event {
                     Event::Offered(sdp) => {
                         sound.take(sdp);

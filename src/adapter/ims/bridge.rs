@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::dialogs::Dialogs;
+use super::dialogs::{Dialogs, Named};
 use super::media::{Media, flows};
 use super::way::{Attempt, Way};
 use crate::adapter::mapping::sip as mapping;
@@ -110,7 +110,8 @@ impl Bridge {
         tokio::pin!(patience);
         loop {
             if let Some(dialog) = self.agent.dialog() {
-                self.dialogs.name(&dialog, self.end.leg);
+                let (way, ours) = (self.way.name.clone(), self.side == Side::Leaving);
+                self.dialogs.name(self.end.leg, Named { dialog, way, ours });
             }
             let impatient = !self.heard && self.attempt.as_ref().is_some_and(Attempt::has_more);
             tokio::select! {
@@ -194,7 +195,9 @@ impl Bridge {
         // What a leg's own device did names it.
         let others = event.handler.is_none() && event.snapshot.is_none();
         if let Some(snapshot) = &event.snapshot {
-            self.media.direct(&snapshot.client_directives, &snapshot.server_directives);
+            let (client, server) = (&snapshot.client_directives, &snapshot.server_directives);
+            self.flows = flows(client, server);
+            self.media.direct(client, server);
         }
         match &event.body {
             Body::Ended { reason, .. } => {
