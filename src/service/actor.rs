@@ -11,12 +11,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::Service;
-use super::away::{Away, Carried, Found, Leaving, Lines, one_or_more};
+use super::away::{Away, Found, Leaving, Lines, one_or_more};
 use super::gateway::{Departure, Line};
 use super::idempotency::Used;
-use super::moved::{Moved, Onward};
+use super::joining::{Parcel, Release, Replace};
+use super::moved::Moved;
 use crate::call::{
-    Accepted, ByWay, BywayId, Call, Caller, Input, Leg, LegView, NewLeg, Output, Purpose, Refusal, To,
+    Accepted, ByWay, BywayId, Call, Input, Leg, LegView, NewLeg, Output, Purpose, Refusal, To,
 };
 use crate::clock;
 use crate::media::quality::StreamReport;
@@ -50,12 +51,12 @@ pub(crate) struct Record<C> {
 /// The end of a byway that the call writes to.
 #[derive(Clone, Debug)]
 pub(crate) struct Outlet {
-    leg: LegId,
+    pub(super) leg: LegId,
     kind: ByWay,
     events: mpsc::Sender<Arc<Event>>,
 }
 
-type Answer<T> = oneshot::Sender<T>;
+pub(super) type Answer<T> = oneshot::Sender<T>;
 
 /// A request to the call's owner.
 #[derive(Debug)]
@@ -68,46 +69,6 @@ pub(crate) enum Command {
     Replace(Box<Replace>),
     Depart(Purpose, Result<Box<Leaving>, Problem>),
     Adopt(Result<Box<Parcel>, Code>),
-}
-
-/// Attended transfer: another call asks for the leg opposite to this one.
-#[derive(Debug)]
-pub(crate) struct Release {
-    by: LegId,
-    user: String,
-    /// Who asks, and a place in its mailbox for the answer: what is sent on to it from then on comes after that.
-    asker: Onward,
-    place: mpsc::OwnedPermit<Command>,
-    /// Dropped: this call was gone.
-    heard: Answer<()>,
-}
-
-/// A call from another network takes the place of a leg (RFC 3891).
-#[derive(Debug)]
-pub(crate) struct Replace {
-    pub(super) leg: LegId,
-    pub(super) with: NewLeg,
-    pub(super) told: Option<Caller>,
-    pub(super) away: Away,
-    pub(super) line: Ready,
-    pub(super) done: Answer<Result<(), Problem>>,
-}
-
-/// What will carry a leg.
-pub(super) struct Ready(pub(super) Box<dyn Line>);
-
-impl std::fmt::Debug for Ready {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Ready")
-    }
-}
-
-/// A leg on its way from one call to another, with its open byways and what carries it.
-#[derive(Debug)]
-pub(crate) struct Parcel {
-    leg: Box<Leg>,
-    outlets: HashMap<BywayId, Outlet>,
-    carried: Option<Carried>,
 }
 
 impl Command {
@@ -231,15 +192,15 @@ impl CallHandle {
 }
 
 pub(crate) struct Actor {
-    service: Weak<Service>,
+    pub(super) service: Weak<Service>,
     pub(super) call: Call,
     idempotency: Option<Used>,
     replay: Option<String>,
     pub(super) lines: Lines,
     pub(super) own: mpsc::WeakSender<Command>,
-    moved: Moved,
-    outlets: HashMap<BywayId, Outlet>,
-    released: Option<Box<Leg>>,
+    pub(super) moved: Moved,
+    pub(super) outlets: HashMap<BywayId, Outlet>,
+    pub(super) released: Option<Box<Leg>>,
     pub(super) tasks: JoinSet<()>,
     gone: bool,
 }
@@ -372,25 +333,7 @@ impl Actor {
                     tracing::warn!(code = problem.code.as_str(), "a failure could not be written down");
                 }
             }
-            Command::Adopt(parcel) => {
-                let input = match parcel {
-                    Ok(parcel) => {
-                        let Parcel { leg, outlets, carried } = *parcel;
-                        self.moved.back(leg.id);
-                        if let (Some(service), Some(calls)) = (self.service.upgrade(), self.handle()) {
-                            service.directory.insert(&leg, &calls);
-                            self.introduce(&service, &leg).await;
-                        }
-                        self.outlets.extend(outlets);
-                        carried.into_iter().for_each(|carried| self.lines.put(carried));
-                        Input::Adopt { leg }
-                    }
-                    Err(code) => Input::NotReleased { code },
-                };
-                if let Err(problem) = self.input(input).await {
-                    tracing::warn!(code = problem.code.as_str(), "a transfer could not be written down");
-                }
-            }
+            Command::Adopt(parcel) => self.adopt(parcel).await,
         }
     }
 
@@ -398,38 +341,6 @@ impl Actor {
     pub(super) fn handle(&self) -> Option<CallHandle> {
         let mailbox = self.own.upgrade()?;
         Some(CallHandle { id: self.call.id, mailbox, moved: self.moved.clone() })
-    }
-
-    async fn release(&mut self, release: Release) {
-        let Release { by, user, asker, place, heard } = release;
-        let done = self.input(Input::Release { by, user }).await;
-        let parcel = match (done, self.released.take()) {
-            (Ok(_), Some(leg)) => {
-                let outlets = self.outlets.extract_if(|_, o| o.leg == leg.id).collect();
-                let carried = self.lines.take(leg.id);
-                Ok(Box::new(Parcel { leg, outlets, carried }))
-            }
-            (Err(problem), _) => Err(problem.code),
-            (Ok(_), None) => Err(Code::IllegalEvent),
-        };
-        let left = parcel.as_ref().ok().map(|parcel| parcel.leg.id);
-        place.send(Command::Adopt(parcel));
-        if let Some(leg) = left {
-            self.moved.to(leg, asker);
-        }
-        let _ = heard.send(());
-    }
-
-    async fn replace(&mut self, replace: Replace) {
-        let Replace { leg, with, told, away, line, done } = replace;
-        let id = away.leg;
-        self.lines.add(away);
-        let replaced = self.input(Input::Replace { leg, with: Box::new(with), told }).await;
-        match (&replaced, self.service.upgrade(), self.handle()) {
-            (Ok(_), Some(service), Some(calls)) => self.lines.carry(&service, id, Some(line.0), calls),
-            _ => drop(self.lines.take(id)),
-        }
-        let _ = done.send(replaced.map(|_| ()));
     }
 
     /// One step of the machine: what changed is written down before anybody hears of it.
@@ -546,28 +457,6 @@ impl Actor {
         });
     }
 
-    /// Attended transfer: asks the other call for its far leg. A task of its own, since that call may be
-    /// asking this one for something at the same time.
-    fn fetch(&mut self, service: &Arc<Service>, replaces: LegId, user: String) {
-        let other = service.directory.get(replaces);
-        let (own, asker) = (self.own.clone(), self.handle().map(|calls| Onward::to(&calls)));
-        self.tasks.spawn(async move {
-            let ask = async {
-                let (other, asker) = (other.ok_or(Code::NotFound)?, asker.ok_or(Code::NotFound)?);
-                let mailbox = own.upgrade().ok_or(Code::NotFound)?;
-                let place = mailbox.reserve_owned().await.map_err(|_| Code::NotFound)?;
-                let (heard, was_heard) = oneshot::channel();
-                let release = Release { by: replaces, user, asker, place, heard };
-                other.send(Command::Release(Box::new(release))).await.map_err(|p| p.code)?;
-                was_heard.await.map_err(|_| Code::NotFound)
-            };
-            let asked = ask.await;
-            if let (Err(code), Some(mailbox)) = (asked, own.upgrade()) {
-                let _ = mailbox.send(Command::Adopt(Err(code))).await;
-            }
-        });
-    }
-
     /// Finds the callee of a call that was placed without a device, once one has taken it.
     fn place(&mut self, service: &Arc<Service>, destination: Number) {
         let Some(leg) = self.call.legs().next() else { return };
@@ -649,7 +538,7 @@ pub(crate) fn record(
     away: &[&Away],
 ) -> Result<Write, Problem> {
     let (idempotency, replay) = (idempotency.cloned(), replay.map(str::to_owned));
-    let away = away.iter().map(|away| Away::clone(away)).collect();
+    let away = away.iter().copied().cloned().collect();
     let record = Record { call, idempotency, replay, away };
     let value = serde_json::to_vec(&record)
         .map_err(|error| Problem::new(Code::Internal, format!("a call can't be written down: {error}")))?;

@@ -6,9 +6,10 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Service;
-use super::actor::{Actor, CallHandle, Command, Ready, Replace, record, routed};
+use super::actor::{Actor, CallHandle, Command, record, routed};
 use super::away::{Away, GATEWAY};
 use super::gateway::Line;
+use super::joining::{Ready, Replace};
 use crate::call::{Call, Caller, Device, NewLeg, Purpose, Tapped};
 use crate::clock;
 use crate::identity::canonical::Identity;

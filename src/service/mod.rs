@@ -15,6 +15,7 @@ pub mod gateways;
 mod handing;
 pub mod idempotency;
 mod introspection;
+mod joining;
 pub mod keys;
 mod moved;
 mod origins;
