@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ript::adapter::camara;
+use ript::adapter::ims::TrunkSettings;
 use ript::adapter::sip::ua::{Command, Event, Profile, Reliable};
 use ript::adapter::sip::{Agent, Beginning, Hop, Listen, Stack, TlsFiles};
 use ript::client::audio::AudioCodec;
@@ -13,29 +15,44 @@ use rsipstack::sip::{HeadersExt as _, Transport};
 use tokio::sync::mpsc;
 
 use crate::client_calls::device;
-use crate::common::{World, soon};
+use crate::common::{World, soon, vouching};
 use crate::operator::until;
-use crate::sip_trunk::{free, trunk, world};
+use crate::sip_trunk::{free, trunk, world_of};
 
-const BOB: &str = "+14085550002";
-const CAROL: &str = "+14085550003";
-const PHONE: &str = "+442071838750";
-const SDP: &str =
+pub const BOB: &str = "+14085550002";
+pub const CAROL: &str = "+14085550003";
+pub const PHONE: &str = "+442071838750";
+pub const SDP: &str =
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0 8\r\n";
 
 /// A telephone network with one telephone, and a server that has a trunk to it.
-struct Lab {
-    world: World,
-    stack: Arc<Stack>,
-    calls: mpsc::Receiver<Beginning>,
+pub struct Lab {
+    pub world: World,
+    pub stack: Arc<Stack>,
+    pub calls: mpsc::Receiver<Beginning>,
     /// Where the server is.
-    at: SocketAddr,
+    pub at: SocketAddr,
     _telephony: Arc<ript::adapter::ims::Telephony>,
     _folder: tempfile::TempDir,
 }
 
 impl Lab {
-    async fn start(emergency: Option<&str>) -> Self {
+    pub async fn start(emergency: Option<&str>) -> Self {
+        let emergency = emergency.map(|number| number.parse().unwrap());
+        Self::with(|trunk| trunk.way.emergency = emergency).await
+    }
+
+    /// `change`: of the trunk's settings.
+    pub async fn with(change: impl FnOnce(&mut TrunkSettings)) -> Self {
+        Self::whole(change, vouching, camara::Settings::default()).await
+    }
+
+    /// The same with other settings of the server.
+    pub async fn whole(
+        change: impl FnOnce(&mut TrunkSettings),
+        settings: impl FnOnce(&mut ript::service::Settings),
+        apis: camara::Settings,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listen = Listen {
             address: "127.0.0.1:0".parse().unwrap(),
@@ -49,13 +66,13 @@ impl Lab {
         let own = free();
         let server = format!("sip:{}", stack.address(Transport::Udp));
         let mut trunk = trunk(own, &[server], "+1*", "+44*");
-        trunk.way.emergency = emergency.map(|number| number.parse().unwrap());
-        let (world, telephony) = world(folder.path(), vec![trunk]).await;
+        change(&mut trunk);
+        let (world, telephony) = world_of(folder.path(), vec![], vec![trunk], settings, apis).await;
         let at = ([127, 0, 0, 1], own).into();
         Self { world, stack, calls, at, _telephony: telephony, _folder: folder }
     }
 
-    fn profile(&self, to: &str, headers: &[(&str, &str)]) -> Profile {
+    pub fn profile(&self, to: &str, headers: &[(&str, &str)]) -> Profile {
         let own = self.stack.address(Transport::Udp);
         let target = format!("sip:{to}@{};user=phone", self.at);
         Profile {
@@ -75,17 +92,22 @@ impl Lab {
     }
 
     /// The telephone calls.
-    fn dial(&self, to: &str, headers: &[(&str, &str)]) -> Agent {
+    pub fn dial(&self, to: &str, headers: &[(&str, &str)]) -> Agent {
+        self.dial_with(to, headers, SDP.to_owned())
+    }
+
+    /// The same with this offer.
+    pub fn dial_with(&self, to: &str, headers: &[(&str, &str)], offer: String) -> Agent {
         let profile = self.profile(to, headers);
         let (via, hop) = (
             format!("sip:{}", self.at),
             Hop { address: self.at, transport: Transport::Udp, name: "127.0.0.1".to_owned() },
         );
-        Agent::place(&self.stack, profile, Some(SDP.to_owned()), (&via, hop), None)
+        Agent::place(&self.stack, profile, Some(offer), (&via, hop), None)
     }
 
     /// The telephone is called.
-    async fn rung(&mut self) -> (rsipstack::sip::Request, Agent) {
+    pub async fn rung(&mut self) -> (rsipstack::sip::Request, Agent) {
         let call = soon("a call", self.calls.recv()).await.unwrap();
         let invite = call.request.clone();
         let agent = Agent::arrive(&self.stack, call, self.profile(PHONE, &[])).unwrap();
@@ -93,7 +115,7 @@ impl Lab {
     }
 }
 
-async fn said(agent: &mut Agent, wanted: impl Fn(&Event) -> bool) -> Event {
+pub async fn said(agent: &mut Agent, wanted: impl Fn(&Event) -> bool) -> Event {
     soon("an event", async {
         loop {
             let event = agent.events.recv().await.expect("the call goes on");

@@ -4,7 +4,8 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::Arc;
 
-use ript::adapter::ims::{Settings, Telephony, TrunkSettings, WaySettings};
+use ript::adapter::camara;
+use ript::adapter::ims::{AccountSettings, Settings, Telephony, TrunkSettings, WaySettings};
 use ript::adapter::sip::TlsFiles;
 use ript::adapter::sip::rtp::{RtpSettings, Srtp};
 use ript::client::audio::{AudioCodec, CALLER};
@@ -15,9 +16,10 @@ use ript::protocol::event::{Body, Outcome, Party, Scope, State};
 use ript::protocol::number::Destinations;
 use ript::service::gateways::Gateways;
 use ript::service::rate::Rate;
+use ript::store::memory::MemoryStore;
 
 use crate::client_calls::{device, flows, says};
-use crate::common::{World, soon, vouching};
+use crate::common::{World, keys, soon, vouching};
 use crate::operator::{heard_both_ways, until};
 
 const ALICE: &str = "+442071838750";
@@ -68,14 +70,26 @@ pub fn trunk(own: u16, servers: &[String], ours: &str, theirs: &str) -> TrunkSet
 
 /// A server with these ways to telephone networks.
 pub async fn world(folder: &Path, trunks: Vec<TrunkSettings>) -> (World, Arc<Telephony>) {
-    let settings = Settings { rtp: rtp(), accounts: Vec::new(), trunks };
+    world_of(folder, vec![], trunks, vouching, camara::Settings::default()).await
+}
+
+/// The same with other settings, and accounts.
+pub async fn world_of(
+    folder: &Path,
+    accounts: Vec<AccountSettings>,
+    trunks: Vec<TrunkSettings>,
+    change: impl FnOnce(&mut ript::service::Settings),
+    apis: camara::Settings,
+) -> (World, Arc<Telephony>) {
+    let settings = Settings { rtp: rtp(), accounts, trunks };
     let telephony = Telephony::bind(&settings, folder).await.unwrap();
     let gateways = Gateways::new(vec![telephony.clone()]);
-    let world = World::with(|settings| {
-        vouching(settings);
-        settings.gateway = Some(gateways);
-    })
-    .await;
+    let keys = keys();
+    let mut settings = crate::common::settings(&keys.0, &keys.1);
+    change(&mut settings);
+    settings.gateway = Some(gateways);
+    let store = Arc::new(MemoryStore::new());
+    let world = World::with_camara_on(settings, apis, store, keys, None).await;
     telephony.start(&world.service);
     (world, telephony)
 }

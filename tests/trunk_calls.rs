@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ript::client::audio::AudioCodec;
+use ript::client::audio::{AudioCodec, CALLER};
 use ript::client::{AudioCall, Call, CallEvent, CallEvents, Handler};
 use ript::protocol::event::{Body, ClientBody, Outcome, Party, Scope, State};
 use serde_json::json;
@@ -10,8 +10,11 @@ use serde_json::json;
 use crate::client_calls::{device, flows, says};
 use crate::client_survives::bad_proxy;
 use crate::common::link::{Dice, Link, Weather};
-use crate::common::{World, soon};
+use crate::common::{World, soon, vouching};
 use crate::trunk_customers::{ALICE, BOB, Two, across, trunks};
+
+const CAROL: &str = "+12015550003";
+const DAVE: &str = "+14085550004";
 
 /// Waits for an event of the server's.
 async fn told(events: &mut CallEvents, wanted: impl Fn(&Body) -> bool) -> Body {
@@ -111,6 +114,64 @@ async fn the_next_servers_refusal_is_the_callers() {
     assert_eq!(refused.code(), "no-common-codec", "{refused}");
     // Nothing is left of either.
     assert!(alice.client().calls(&alice.tg().uri).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_handed_on_to_a_customers_number_is_vouched_for_there() {
+    let two = Two::with(vouching).await;
+    two.register().await;
+    let (alice, bob) = two.devices(&AudioCodec::ALL).await;
+    let carol = device(&two.provider, "carol", CAROL, &AudioCodec::ALL).await;
+    let (mut carols, mut bobs) = (carol.listen(), bob.listen());
+    let placed = soon("the placing", alice.place(CAROL, None)).await.unwrap();
+    let at_carol = soon("the call", carols.next()).await.unwrap();
+    let at_carol = soon("carol's answer", at_carol.answer()).await.unwrap();
+    soon("the transfer", at_carol.transfer(BOB)).await.unwrap();
+    let incoming = soon("bob's call", bobs.next()).await.unwrap();
+    let seen =
+        (incoming.call().from().to_string(), incoming.call().verification().unwrap()["attest"].clone());
+    assert_eq!(seen, (ALICE.to_owned(), json!("A")));
+    let answered = soon("bob's answer", incoming.answer()).await.unwrap();
+    assert_eq!(soon("carol's end", at_carol.ended()).await.reason, "transferred");
+    let audio = [&placed, &answered].map(|call| AudioCall::start(call, says(CALLER)).unwrap());
+    flows(&placed, &answered, 20).await;
+    soon("the end", placed.end()).await.unwrap();
+    soon("the end over there", answered.ended()).await;
+    drop(audio);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_between_two_legs_that_leave_by_trunks_survives_the_crash_of_the_server_between() {
+    let two = Two::with(vouching).await;
+    two.register().await;
+    let carol = device(&two.provider, "carol", CAROL, &AudioCodec::ALL).await;
+    let bob = device(&two.enterprise, "bob", BOB, &AudioCodec::ALL).await;
+    let dave = device(&two.enterprise, "dave", DAVE, &AudioCodec::ALL).await;
+    let (mut bobs, mut daves) = (bob.listen(), dave.listen());
+    let placed = soon("the placing", carol.place(BOB, None)).await.unwrap();
+    let at_bob = soon("bob's call", bobs.next()).await.unwrap();
+    let at_bob = soon("bob's answer", at_bob.answer()).await.unwrap();
+    soon("answered", placed.answered()).await.unwrap();
+    soon("the transfer", placed.transfer(DAVE)).await.unwrap();
+    let incoming = soon("dave's call", daves.next()).await.unwrap();
+    // Bob is no user of the server that says so.
+    let seen =
+        (incoming.call().from().to_string(), incoming.call().verification().unwrap()["attest"].clone());
+    assert_eq!(seen, (BOB.to_owned(), json!("C")));
+    let at_dave = soon("dave's answer", incoming.answer()).await.unwrap();
+    assert_eq!(soon("carol's end", placed.ended()).await.reason, "transferred");
+    let audio = [&at_bob, &at_dave].map(|call| AudioCall::start(call, says(CALLER)).unwrap());
+    flows(&at_bob, &at_dave, 20).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let Two { provider, enterprise: _enterprise, .. } = two;
+    let (mut settings, store, issuer, passports, address) = provider.crash().await;
+    settings.gateway = Some(trunks(folder.path()));
+    let _provider = World::on(settings, store, issuer, passports, Some(address)).await;
+    flows(&at_bob, &at_dave, 100).await;
+    soon("the end", at_bob.end()).await.unwrap();
+    soon("the end", at_dave.ended()).await;
+    drop(audio);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

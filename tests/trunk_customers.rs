@@ -39,12 +39,23 @@ pub struct Two {
 
 impl Two {
     pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// `change`: of the provider's settings; the enterprise believes whom the provider believes.
+    pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let provider = World::with(|settings| settings.gateway = Some(trunks(folder.path()))).await;
+        let provider = World::with(|settings| {
+            settings.gateway = Some(trunks(folder.path()));
+            change(settings);
+        })
+        .await;
         // Both believe the key that the provider's callers sign with.
         let key = provider.passports.public().clone();
+        let anchors = provider.settings.passports.anchors.clone();
         let enterprise = World::with(|settings: &mut Settings| {
-            settings.passports = PassportTrust::any_number(JwkSet::new(vec![key]));
+            let keys = PassportTrust::any_number(JwkSet::new(vec![key]));
+            settings.passports = PassportTrust { anchors, ..keys };
         })
         .await;
         let customer = token(&provider.issuer, "enterprise", &["+1408555*"], &["test"], ALL_SCOPES);

@@ -10,6 +10,9 @@ use crate::protocol::problem::Code;
 use crate::protocol::resource::{CallDirection, TapReason, split_path};
 use crate::protocol::time::Timestamp;
 
+/// Legs of one call, those that are over included.
+const MOST_LEGS: usize = 64;
+
 impl Call {
     fn talking(&self, at: usize) -> Result<(), Refusal> {
         if self.legs[at].state == State::Answered {
@@ -106,6 +109,7 @@ impl Call {
         if self.transfer.is_some() {
             return Err(illegal("a transfer is under way already"));
         }
+        self.has_room()?;
         let to: Number = target.parse().map_err(|_| {
             Refusal::new(Code::BadNumber, "`target` is to be a number or address: +14085551000")
         })?;
@@ -139,11 +143,16 @@ impl Call {
         Ok(())
     }
 
+    /// Legs that are over stay readable, so they can't be without number.
+    pub(super) fn has_room(&self) -> Result<(), Refusal> {
+        let room = self.legs.len() < MOST_LEGS;
+        room.then_some(())
+            .ok_or(Refusal::new(Code::TooMany, "this call was handed on as often as calls may be"))
+    }
+
     /// What the target is to be told of who is handed on, for the server to say.
     pub fn word(&self) -> Option<Word> {
-        let transfer = self.transfer.as_ref()?;
-        let (by, keep) = (self.index(transfer.by).ok()?, self.index(transfer.keep).ok()?);
-        let (by, keep) = (&self.legs[by], &self.legs[keep]);
+        let (by, keep) = self.handing()?;
         let orig = keep.own.clone();
         Some(match (&by.caller, by.direction, keep.direction) {
             (Some(caller), CallDirection::Inbound, CallDirection::Outbound) => {
@@ -151,6 +160,13 @@ impl Call {
             }
             _ => Word::Vouch(orig),
         })
+    }
+
+    /// Who hands on, and who is handed on.
+    pub fn handing(&self) -> Option<(&Leg, &Leg)> {
+        let transfer = self.transfer.as_ref()?;
+        let (by, keep) = (self.index(transfer.by).ok()?, self.index(transfer.keep).ok()?);
+        Some((&self.legs[by], &self.legs[keep]))
     }
 
     /// The number of who is handed on, if they were called: then it is they who are to be told of the target. Who placed the
@@ -167,7 +183,9 @@ impl Call {
     }
 
     pub(super) fn transfer_routed(&mut self, now: Timestamp, spec: NewLeg) {
-        let Some(transfer) = &self.transfer else { return };
+        let Some(transfer) = self.transfer.as_ref().filter(|transfer| transfer.target.is_none()) else {
+            return;
+        };
         let (by, keep) = (transfer.by, transfer.keep);
         let (Ok(by), Ok(keep)) = (self.index(by), self.index(keep)) else { return };
         if !self.fits(keep, &spec) {

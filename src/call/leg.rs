@@ -222,6 +222,16 @@ impl Leg {
         (self.direction == CallDirection::Inbound).then_some(&self.own)
     }
 
+    /// Whether who placed the call withheld their number.
+    pub fn withholds(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.withheld)
+    }
+
+    /// What the device that carries it can do.
+    pub fn advertisement(&self) -> Option<&Advertisement> {
+        self.branch(self.handler?).map(|branch| &branch.device.advertisement)
+    }
+
     /// Whether it is over.
     pub fn ended(&self) -> bool {
         self.ending.is_some()

@@ -168,6 +168,7 @@ impl Call {
             Input::NotReleased { code } => {
                 self.transfer_failed(now, code.as_str(), "the other call would not")
             }
+            Input::Replace { leg, with, told } => self.replace(now, leg, *with, told)?,
             Input::Tick => self.tick(now),
         }
         Ok(None)
@@ -360,7 +361,7 @@ impl Call {
         };
         let reason = reason.unwrap_or(outcome.as_str()).to_owned();
         // A user who hands the other side on and then hangs up does not take the call along.
-        if self.transfer.as_ref().is_some_and(|t| t.by == id && t.target.is_some()) {
+        if self.transfer.as_ref().is_some_and(|t| t.by == id) {
             self.end_leg(now, at, party, Some(handler), &reason, outcome);
             return;
         }

@@ -8,6 +8,7 @@ mod control;
 mod leg;
 mod machine;
 mod media;
+mod replace;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -176,6 +177,15 @@ pub enum Input {
     NotReleased {
         /// Why.
         code: Code,
+    },
+    /// Who comes takes the place of a leg, and is in the call at once (RFC 3891).
+    Replace {
+        /// The leg.
+        leg: LegId,
+        /// Who comes: with a device that carries it.
+        with: Box<NewLeg>,
+        /// What the other side is told of them.
+        told: Option<Caller>,
     },
     /// A timer may be due.
     Tick,

@@ -250,7 +250,7 @@ impl Call {
         Ok(())
     }
 
-    fn establish(&mut self, now: Timestamp, at: usize, handler: Option<HandlerKey>) {
+    pub(super) fn establish(&mut self, now: Timestamp, at: usize, handler: Option<HandlerKey>) {
         let leg = &mut self.legs[at];
         if leg.state == State::Answered {
             return;

@@ -1,6 +1,7 @@
 //! The call in virtual time.
 
 mod control;
+mod replace;
 mod restore;
 mod ring;
 

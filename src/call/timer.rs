@@ -49,7 +49,7 @@ impl Call {
         let id = leg.id;
         if self.transfer.as_ref().is_some_and(|t| t.target == Some(id)) {
             self.transfer_target_out(now, &Out::Failed("no-signalling".into()));
-        } else if self.transfer.as_ref().is_some_and(|t| t.by == id && t.target.is_some()) {
+        } else if self.transfer.as_ref().is_some_and(|t| t.by == id) {
             self.end_leg(now, at, Party::Server, None, "no-signalling", outcome);
         } else {
             self.end(now, Party::Server, None, "no-signalling", outcome);

@@ -140,6 +140,11 @@ impl Destinations {
         Self(vec![Pattern { excluded: false, head: String::new(), tail: Some(String::new()) }])
     }
 
+    /// Nothing.
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// From patterns as the wire writes them.
     pub fn new<S: AsRef<str>>(patterns: impl IntoIterator<Item = S>) -> Result<Self, BadNumber> {
         let list = patterns.into_iter().map(|p| Pattern::parse(p.as_ref())).collect::<Result<Vec<_>, _>>()?;

@@ -11,9 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::Service;
-use super::away::{Away, Found, Leaving, carry};
+use super::away::{Away, Found, Leaving, Lines, one_or_more};
 use super::gateway::{Departure, Line};
 use super::idempotency::Used;
+use super::joining::{Parcel, Release, Replace};
+use super::moved::Moved;
 use crate::call::{
     Accepted, ByWay, BywayId, Call, Input, Leg, LegView, NewLeg, Output, Purpose, Refusal, To,
 };
@@ -42,19 +44,19 @@ pub(crate) struct Record<C> {
     pub(crate) idempotency: Option<Used>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replay: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) away: Option<Away>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_more")]
+    pub(crate) away: Vec<Away>,
 }
 
 /// The end of a byway that the call writes to.
 #[derive(Clone, Debug)]
 pub(crate) struct Outlet {
-    leg: LegId,
+    pub(super) leg: LegId,
     kind: ByWay,
     events: mpsc::Sender<Arc<Event>>,
 }
 
-type Answer<T> = oneshot::Sender<T>;
+pub(super) type Answer<T> = oneshot::Sender<T>;
 
 /// A request to the call's owner.
 #[derive(Debug)]
@@ -63,20 +65,35 @@ pub(crate) enum Command {
     View(LegId, Option<HandlerKey>, Answer<Option<LegView>>),
     Open(LegId, ByWay, Option<u64>, Answer<Result<Byway, Problem>>),
     Say(LegId, HandlerKey, Body),
-    Release(LegId, String, Answer<Result<Parcel, Refusal>>),
-    Depart(Result<Box<Leaving>, Problem>),
-    Adopt(Result<Parcel, Code>),
+    Release(Box<Release>),
+    Replace(Box<Replace>),
+    Depart(Purpose, Result<Box<Leaving>, Problem>),
+    Adopt(Result<Box<Parcel>, Code>),
     Keep(LegId, Value),
 }
 
-/// A leg on its way from one call to another, with its open byways.
-#[derive(Debug)]
-pub(crate) struct Parcel {
-    leg: Box<Leg>,
-    outlets: HashMap<BywayId, Outlet>,
-}
-
 impl Command {
+    /// The leg that it is about.
+    fn leg(&self) -> Option<LegId> {
+        match self {
+            Self::Input(input, _) => match &**input {
+                Input::Opened { leg, .. }
+                | Input::Closed { leg, .. }
+                | Input::Reached { leg, .. }
+                | Input::Event { leg, .. }
+                | Input::Claim { leg, .. }
+                | Input::Tap { leg, .. }
+                | Input::MediaDigit { leg, .. }
+                | Input::MediaPanic { leg } => Some(*leg),
+                _ => None,
+            },
+            Self::View(leg, ..) | Self::Open(leg, ..) | Self::Say(leg, ..) | Self::Keep(leg, _) => Some(*leg),
+            Self::Release(release) => Some(release.by),
+            Self::Replace(replace) => Some(replace.leg),
+            Self::Depart(..) | Self::Adopt(_) => None,
+        }
+    }
+
     pub(crate) fn digit(leg: LegId, digit: char, duration: u32) -> Self {
         Self::Input(Box::new(Input::MediaDigit { leg, digit, duration }), None)
     }
@@ -99,8 +116,8 @@ pub struct Byway {
 impl Drop for Byway {
     fn drop(&mut self) {
         let closed = Command::Input(Box::new(Input::Closed { leg: self.leg, byway: self.id }), None);
-        if let Err(mpsc::error::TrySendError::Full(closed)) = self.calls.mailbox.try_send(closed) {
-            let mailbox = self.calls.mailbox.clone();
+        let mailbox = self.calls.of(self.leg).mailbox;
+        if let Err(mpsc::error::TrySendError::Full(closed)) = mailbox.try_send(closed) {
             // The one thing that must not be lost: a byway that is believed open keeps a call alive.
             tokio::spawn(async move { mailbox.send(closed).await });
         }
@@ -112,7 +129,8 @@ impl Drop for Byway {
 pub struct CallHandle {
     /// Its name.
     pub id: CallId,
-    pub(crate) mailbox: mpsc::Sender<Command>,
+    pub(super) mailbox: mpsc::Sender<Command>,
+    pub(super) moved: Moved,
 }
 
 fn gone<E>(_: E) -> Problem {
@@ -127,6 +145,13 @@ impl From<Refusal> for Problem {
 
 impl CallHandle {
     pub(crate) async fn send(&self, command: Command) -> Result<(), Problem> {
+        match command.leg().and_then(|leg| self.moved.onward(leg)) {
+            Some(calls) => calls.deliver(command).await,
+            None => self.deliver(command).await,
+        }
+    }
+
+    pub(super) async fn deliver(&self, command: Command) -> Result<(), Problem> {
         match tokio::time::timeout(PATIENCE, self.mailbox.send(command)).await {
             Ok(sent) => sent.map_err(gone),
             Err(_) => Err(Problem::new(Code::Overloaded, "this call has too many requests waiting")),
@@ -135,6 +160,13 @@ impl CallHandle {
 
     /// Feeds the call something that happened.
     pub async fn input(&self, input: Input) -> Result<Option<Accepted>, Problem> {
+        // A device is part of whichever leg it carries.
+        if let Input::Changed { device } = &input {
+            for calls in self.moved.all() {
+                let changed = Input::Changed { device: device.clone() };
+                calls.deliver(Command::Input(Box::new(changed), None)).await?;
+            }
+        }
         let (answer, answered) = oneshot::channel();
         self.send(Command::Input(Box::new(input), Some(answer))).await?;
         answered.await.map_err(gone)?
@@ -161,15 +193,16 @@ impl CallHandle {
 }
 
 pub(crate) struct Actor {
-    service: Weak<Service>,
-    call: Call,
+    pub(super) service: Weak<Service>,
+    pub(super) call: Call,
     idempotency: Option<Used>,
     replay: Option<String>,
-    away: Option<Away>,
-    own: mpsc::WeakSender<Command>,
-    outlets: HashMap<BywayId, Outlet>,
-    released: Option<Box<Leg>>,
-    tasks: JoinSet<()>,
+    pub(super) lines: Lines,
+    pub(super) own: mpsc::WeakSender<Command>,
+    pub(super) moved: Moved,
+    pub(super) outlets: HashMap<BywayId, Outlet>,
+    pub(super) released: Option<Box<Leg>>,
+    pub(super) tasks: JoinSet<()>,
     gone: bool,
 }
 
@@ -180,30 +213,33 @@ impl Actor {
         call: Call,
         idempotency: Option<Used>,
         replay: Option<String>,
-        away: Option<(Away, Option<Box<dyn Line>>)>,
+        away: Vec<(Away, Option<Box<dyn Line>>)>,
     ) -> CallHandle {
         let (mailbox, commands) = mpsc::channel(MAILBOX);
-        let handle = CallHandle { id: call.id, mailbox };
+        let moved = Moved::default();
+        let handle = CallHandle { id: call.id, mailbox, moved: moved.clone() };
         for leg in call.legs() {
             service.directory.insert(leg, &handle);
         }
-        let mut tasks = JoinSet::new();
-        let away = away.map(|(away, line)| {
-            if !call.over() {
-                tasks.spawn(carry(service, away.clone(), line, handle.clone()));
+        let mut lines = Lines::default();
+        for (away, line) in away {
+            let leg = away.leg;
+            lines.add(away);
+            if call.legs().any(|at| at.id == leg && !at.ended()) {
+                lines.carry(service, leg, line, handle.clone());
             }
-            away
-        });
+        }
         let actor = Self {
             service: Arc::downgrade(service),
             call,
             idempotency,
             replay,
-            away,
+            lines,
             own: handle.mailbox.downgrade(),
+            moved,
             outlets: HashMap::new(),
             released: None,
-            tasks,
+            tasks: JoinSet::new(),
             gone: false,
         };
         let id = actor.call.id;
@@ -245,6 +281,13 @@ impl Actor {
     }
 
     async fn command(&mut self, command: Command) {
+        // It was on its way here when its leg left.
+        if let Some(calls) = command.leg().and_then(|leg| self.moved.onward(leg)) {
+            self.tasks.spawn(async move {
+                let _ = calls.deliver(command).await;
+            });
+            return;
+        }
         match command {
             Command::Input(input, answer) => {
                 if let Input::Closed { byway, .. } = &*input {
@@ -266,70 +309,41 @@ impl Actor {
                     self.deliver(leg, To::Handler(handler), Arc::new(event));
                 }
             }
-            Command::Release(by, user, answer) => {
-                let done = self.input(Input::Release { by, user }).await;
-                let parcel = match (done, self.released.take()) {
-                    (Ok(_), Some(leg)) => {
-                        let outlets = self.outlets.extract_if(|_, o| o.leg == leg.id).collect();
-                        Ok(Parcel { leg, outlets })
-                    }
-                    (Err(problem), _) => {
-                        Err(Refusal { code: problem.code, detail: "the other call would not" })
-                    }
-                    (Ok(_), None) => {
-                        Err(Refusal { code: Code::IllegalEvent, detail: "there is nobody to hand on" })
-                    }
-                };
-                let _ = answer.send(parcel);
-            }
-            Command::Depart(Ok(leaving)) => {
+            Command::Release(release) => self.release(*release).await,
+            Command::Replace(replace) => self.replace(*replace).await,
+            Command::Depart(purpose, Ok(leaving)) => {
                 let Leaving { leg, away, line } = *leaving;
-                self.away = Some(away.clone());
-                let placed = self.input(routed(Purpose::Place, leg)).await;
+                let id = away.leg;
+                self.lines.add(away);
+                let placed = self.input(routed(purpose, leg)).await;
                 // The caller may have given up meanwhile.
-                let joined = placed.is_ok() && self.call.legs().any(|leg| leg.id == away.leg);
-                match (self.service.upgrade(), self.own.upgrade()) {
-                    (Some(service), Some(mailbox)) if joined => {
-                        let calls = CallHandle { id: self.call.id, mailbox };
-                        self.tasks.spawn(carry(&service, away, Some(line), calls));
+                let joined = placed.is_ok() && self.call.legs().any(|leg| leg.id == id);
+                match (self.service.upgrade(), self.handle()) {
+                    (Some(service), Some(calls)) if joined => {
+                        self.lines.carry(&service, id, Some(line), calls);
                     }
                     _ => {
-                        self.away = None;
+                        self.lines.take(id);
                         self.tasks.spawn(line.abandon());
                     }
                 }
             }
             Command::Keep(leg, record) => self.keep(leg, record).await,
-            Command::Depart(Err(problem)) => {
-                let input = Input::NotRouted { purpose: Purpose::Place, code: problem.code };
+            Command::Depart(purpose, Err(problem)) => {
+                let input = Input::NotRouted { purpose, code: problem.code };
                 if let Err(problem) = self.input(input).await {
                     tracing::warn!(code = problem.code.as_str(), "a failure could not be written down");
                 }
             }
-            Command::Adopt(parcel) => {
-                let input = match parcel {
-                    Ok(Parcel { leg, outlets }) => {
-                        if let (Some(service), Some(mailbox)) = (self.service.upgrade(), self.own.upgrade()) {
-                            service.directory.insert(&leg, &CallHandle { id: self.call.id, mailbox });
-                            self.introduce(&service, &leg).await;
-                        }
-                        self.outlets.extend(outlets);
-                        Input::Adopt { leg }
-                    }
-                    Err(code) => Input::NotReleased { code },
-                };
-                if let Err(problem) = self.input(input).await {
-                    tracing::warn!(code = problem.code.as_str(), "a transfer could not be written down");
-                }
-            }
+            Command::Adopt(parcel) => self.adopt(parcel).await,
         }
     }
 
     /// How a gateway finds its leg again, from now on.
     async fn keep(&mut self, leg: LegId, record: Value) {
-        let over = self.call.over();
-        let Some(away) = self.away.as_mut().filter(|away| away.leg == leg && !over) else { return };
-        away.record = record;
+        if !self.lines.renew(leg, record) || self.call.over() {
+            return;
+        }
         // What can't be written now goes along with the next change.
         if let Err(problem) = self.put().await {
             tracing::warn!(
@@ -339,10 +353,16 @@ impl Actor {
         }
     }
 
+    /// What others hold of this call.
+    pub(super) fn handle(&self) -> Option<CallHandle> {
+        let mailbox = self.own.upgrade()?;
+        Some(CallHandle { id: self.call.id, mailbox, moved: self.moved.clone() })
+    }
+
     /// One step of the machine: what changed is written down before anybody hears of it.
-    async fn input(&mut self, input: Input) -> Result<Option<Accepted>, Problem> {
+    pub(super) async fn input(&mut self, input: Input) -> Result<Option<Accepted>, Problem> {
         let before = self.call.clone();
-        let joins = matches!(input, Input::Routed { .. });
+        let joins = matches!(input, Input::Routed { .. } | Input::Replace { .. });
         let done = self.call.handle(clock::now(), input)?;
         if let Err(problem) = self.write_down().await {
             self.call = before;
@@ -357,8 +377,7 @@ impl Actor {
 
     /// A leg that has joined is found by its URI before its devices hear of it.
     fn enlist(&self) {
-        let (Some(service), Some(mailbox)) = (self.service.upgrade(), self.own.upgrade()) else { return };
-        let calls = CallHandle { id: self.call.id, mailbox };
+        let (Some(service), Some(calls)) = (self.service.upgrade(), self.handle()) else { return };
         self.call.legs().filter(|l| !l.ended()).for_each(|leg| service.directory.insert(leg, &calls));
     }
 
@@ -368,14 +387,18 @@ impl Actor {
 
     async fn put(&mut self) -> Result<(), Problem> {
         let Some(service) = self.service.upgrade() else { return Ok(()) };
-        let write =
-            record(&self.call, self.idempotency.as_ref(), self.replay.as_deref(), self.away.as_ref())?;
+        let write = record(
+            &self.call,
+            self.idempotency.as_ref(),
+            self.replay.as_deref(),
+            &self.lines.records(&self.call),
+        )?;
         service.store.0.write(vec![write]).await?;
         Ok(())
     }
 
     async fn open(&mut self, leg: LegId, kind: ByWay, after: Option<u64>) -> Result<Byway, Problem> {
-        let (Some(service), Some(mailbox)) = (self.service.upgrade(), self.own.upgrade()) else {
+        let (Some(service), Some(calls)) = (self.service.upgrade(), self.handle()) else {
             return Err(gone(()));
         };
         let open = self.outlets.values().filter(|o| o.leg == leg).count();
@@ -389,7 +412,6 @@ impl Actor {
             self.outlets.remove(&id);
             return Err(problem);
         }
-        let calls = CallHandle { id: self.call.id, mailbox };
         Ok(Byway { id, leg, calls, events: receiver })
     }
 
@@ -419,18 +441,8 @@ impl Actor {
                 }
             }
             Output::Route { destination, purpose: Purpose::Place } => self.place(&service, destination),
-            Output::Route { destination, purpose } => {
-                let word = self.call.word().filter(|_| purpose == Purpose::Transfer);
-                let found = service.locate(&destination).and_then(|leg| {
-                    let Some(word) = word else { return Ok((leg, None)) };
-                    let target = Some(service.word(word, &destination)?);
-                    let kept = self.call.kept().map(|own| service.vouch(&destination, own)).transpose()?;
-                    Ok((leg, Some(Input::Vouched { target, kept })))
-                });
-                self.follow_up(match found {
-                    Ok((leg, word)) => word.into_iter().chain([Input::Routed { purpose, leg }]).collect(),
-                    Err(problem) => vec![Input::NotRouted { purpose, code: problem.code }],
-                });
+            Output::Route { destination, purpose: Purpose::Transfer } => {
+                self.hand_on(&service, destination);
             }
             Output::Fetch { replaces, user } => self.fetch(&service, replaces, user),
             Output::Released(leg) => self.released = Some(leg),
@@ -450,43 +462,14 @@ impl Actor {
         }
     }
 
-    /// Attended transfer: who was called and talks to another now is told of whom, where the server can say.
-    async fn introduce(&mut self, service: &Service, leg: &Leg) {
-        let told = self.call.word().zip(leg.called());
-        let target = told.and_then(|(word, to)| service.word(word, to).ok());
-        let kept = self.call.kept().and_then(|own| service.vouch(leg.own(), own).ok());
-        if let Err(problem) = self.input(Input::Vouched { target, kept }).await {
-            tracing::warn!(code = problem.code.as_str(), "a transfer could not be written down");
-        }
-    }
-
     /// What an output led to goes to the machine as its next input, through the mailbox like everything.
-    fn follow_up(&mut self, inputs: Vec<Input>) {
+    pub(super) fn follow_up(&mut self, inputs: Vec<Input>) {
         let own = self.own.clone();
         // One task for all: they arrive in this order.
         self.tasks.spawn(async move {
             for input in inputs {
                 let Some(mailbox) = own.upgrade() else { return };
                 let _ = mailbox.send(Command::Input(Box::new(input), None)).await;
-            }
-        });
-    }
-
-    /// Attended transfer: asks the other call for its far leg. A task of its own, since that call may be
-    /// asking this one for something at the same time.
-    fn fetch(&mut self, service: &Arc<Service>, replaces: LegId, user: String) {
-        let other = service.directory.get(replaces);
-        let own = self.own.clone();
-        self.tasks.spawn(async move {
-            let ask = async {
-                let other = other.ok_or(Code::NotFound)?;
-                let (answer, answered) = oneshot::channel();
-                other.send(Command::Release(replaces, user, answer)).await.map_err(|p| p.code)?;
-                answered.await.map_err(|_| Code::NotFound)?.map_err(|refusal| refusal.code)
-            };
-            let parcel = ask.await;
-            if let Some(mailbox) = own.upgrade() {
-                let _ = mailbox.send(Command::Adopt(parcel)).await;
             }
         });
     }
@@ -509,11 +492,12 @@ impl Actor {
         let (service, own) = (service.clone(), self.own.clone());
         self.tasks.spawn(async move {
             let (target, (from, to, passport, advertisement)) = call;
+            let rules = service.rules(&tg);
             // Who lets a server place their call for several devices withholds nothing and says no location.
-            let call = Departure { from, to, passport, advertisement, withheld: false, location: None };
+            let call = Departure { rules, ..Departure::new(from, to, passport, advertisement) };
             let leaving = service.depart(target, &tg, call).await.map(Box::new);
             if let Some(mailbox) = own.upgrade() {
-                let _ = mailbox.send(Command::Depart(leaving)).await;
+                let _ = mailbox.send(Command::Depart(Purpose::Place, leaving)).await;
             }
         });
     }
@@ -568,9 +552,10 @@ pub(crate) fn record(
     call: &Call,
     idempotency: Option<&Used>,
     replay: Option<&str>,
-    away: Option<&Away>,
+    away: &[&Away],
 ) -> Result<Write, Problem> {
-    let (idempotency, replay, away) = (idempotency.cloned(), replay.map(str::to_owned), away.cloned());
+    let (idempotency, replay) = (idempotency.cloned(), replay.map(str::to_owned));
+    let away = away.iter().copied().cloned().collect();
     let record = Record { call, idempotency, replay, away };
     let value = serde_json::to_vec(&record)
         .map_err(|error| Problem::new(Code::Internal, format!("a call can't be written down: {error}")))?;

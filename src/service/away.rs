@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Service;
 use super::actor::CallHandle;
 use super::gateway::{Departed, Departure, Gateway, Line, OurEnd, Pending, Target};
-use crate::call::{Device, Input, NewLeg, Tapped};
+use crate::call::{Call, Device, Input, NewLeg, Tapped};
+use crate::identity::passport::Attest;
 use crate::protocol::advertisement::Form;
 use crate::protocol::event::ClientBody;
 use crate::protocol::id::{HandlerKey, LegId, TgId};
@@ -17,6 +19,12 @@ use crate::protocol::problem::{Code, Problem};
 
 /// Whose the far sides' legs are: no token's user has this name.
 pub(super) const GATEWAY: &str = "gateway";
+
+/// RFC 8588 §4: what the server's word is worth for a number: its own users' tokens named theirs; of the far sides' it knows only by
+/// which gateway they are reached.
+pub(super) fn strength(user: &str) -> Attest {
+    if user == GATEWAY { Attest::C } else { Attest::A }
+}
 
 /// Who is called.
 #[derive(Debug)]
@@ -33,6 +41,75 @@ pub(crate) struct Away {
     pub(crate) leg: LegId,
     pub(crate) device: Device,
     pub(crate) record: Value,
+}
+
+/// A call's legs that gateways carry: what is written down of each, and the task that does it.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(Vec<Carried>);
+
+/// A leg that a gateway carries; dropped, it is let go.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    away: Away,
+    task: Option<AbortOnDropHandle<()>>,
+}
+
+impl Lines {
+    /// Written down from now on, though nobody carries it yet.
+    pub(crate) fn add(&mut self, away: Away) {
+        self.0.push(Carried { away, task: None });
+    }
+
+    /// Carries a leg that was added.
+    pub(crate) fn carry(
+        &mut self,
+        service: &Service,
+        leg: LegId,
+        line: Option<Box<dyn Line>>,
+        calls: CallHandle,
+    ) {
+        if let Some(carried) = self.0.iter_mut().find(|carried| carried.away.leg == leg) {
+            let task = tokio::spawn(carry(service, carried.away.clone(), line, calls));
+            carried.task = Some(AbortOnDropHandle::new(task));
+        }
+    }
+
+    /// How a leg is found again from now on; false: nobody carries it here.
+    pub(crate) fn renew(&mut self, leg: LegId, record: Value) -> bool {
+        let found = self.0.iter_mut().find(|carried| carried.away.leg == leg);
+        found.map(|carried| carried.away.record = record).is_some()
+    }
+
+    /// Takes a leg out, with the task that carries it: it goes to another call.
+    pub(crate) fn take(&mut self, leg: LegId) -> Option<Carried> {
+        let at = self.0.iter().position(|carried| carried.away.leg == leg)?;
+        Some(self.0.swap_remove(at))
+    }
+
+    /// A leg that comes from another call.
+    pub(crate) fn put(&mut self, carried: Carried) {
+        self.0.push(carried);
+    }
+
+    /// What is to be written down: of legs that are over, nothing is taken up again.
+    pub(crate) fn records(&self, call: &Call) -> Vec<&Away> {
+        let live = |away: &&Away| call.legs().any(|leg| leg.id == away.leg && !leg.ended());
+        self.0.iter().map(|carried| &carried.away).filter(live).collect()
+    }
+}
+
+/// Reads a list, or the one that there could be before.
+pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Away>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(Away),
+        More(Vec<Away>),
+    }
+    Ok(match Written::deserialize(input)? {
+        Written::One(away) => vec![away],
+        Written::More(all) => all,
+    })
 }
 
 /// A leg that a gateway is about to carry.
@@ -71,8 +148,9 @@ impl Service {
     pub(crate) fn find(&self, to: &Number, by: &str) -> Result<Found, Problem> {
         let here = self.locate(to);
         let Some(gateway) = &self.settings.gateway else { return here.map(Found::Here) };
-        // Another server's calls end here: none is carried from one provider to the next.
-        if gateway.is_peer(by) {
+        // Another network's calls end here: none is carried from one provider to the next, nor led on at our cost by who
+        // called in.
+        if by == GATEWAY || gateway.is_peer(by) {
             return here.map(Found::Here);
         }
         // A customer whose own server doesn't know the number must not get the call back.
@@ -107,12 +185,7 @@ impl Service {
 }
 
 /// Carries a leg until its call is over; without a line it is looked for first, as after a restart.
-pub(crate) fn carry(
-    service: &Service,
-    away: Away,
-    line: Option<Box<dyn Line>>,
-    calls: CallHandle,
-) -> Pending<()> {
+fn carry(service: &Service, away: Away, line: Option<Box<dyn Line>>, calls: CallHandle) -> Pending<()> {
     let Away { leg, device, record } = away;
     let handler = device.key;
     let (gateway, ports) = (service.settings.gateway.clone(), service.ports.clone());
@@ -129,4 +202,35 @@ pub(crate) fn carry(
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Written {
+        #[serde(default, deserialize_with = "one_or_more")]
+        away: Vec<Away>,
+    }
+
+    #[test]
+    fn a_record_with_one_leg_away_is_read_like_one_with_several() {
+        let tg = "t".parse().unwrap();
+        let (key, advertisement) = (HandlerKey::random(), Default::default());
+        let device = Device { key, tg, advertisement, form: Form::Text };
+        let away =
+            || json!(Away { leg: LegId::random(), device: device.clone(), record: json!({"way": "w"}) });
+        for (written, legs) in [
+            (json!({}), 0),
+            (json!({"away": away()}), 1),
+            (json!({"away": [away()]}), 1),
+            (json!({"away": [away(), away()]}), 2),
+        ] {
+            assert_eq!(serde_json::from_value::<Written>(written).unwrap().away.len(), legs);
+        }
+        assert!(serde_json::from_value::<Written>(json!({"away": {"leg": "x"}})).is_err());
+    }
 }

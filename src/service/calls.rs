@@ -215,13 +215,12 @@ impl Service {
                 return Err(Problem::new(Code::Unreachable, why).field("destination"));
             }
             (Found::Away(target), Some(handler)) => {
+                let (proof, advertisement) = (request.passport.clone(), handler.advertisement.clone());
                 let call = Departure {
-                    from: from.clone(),
-                    to: to.clone(),
-                    passport: request.passport.clone(),
-                    advertisement: handler.advertisement.clone(),
                     withheld: caller.withheld,
                     location: caller.location.clone(),
+                    rules: self.rules(tg),
+                    ..Departure::new(from.clone(), to.clone(), proof, advertisement)
                 };
                 let left = self.depart(target, tg, call).await;
                 // There is no call, so the same request may come again.
@@ -258,7 +257,12 @@ impl Service {
         let replay = replay_key(&passport);
         let seen = passport.forgotten().as_millis().to_string();
         let writes = vec![
-            record(&call, used.as_ref(), Some(&replay), away.as_ref().map(|(away, _)| away))?,
+            record(
+                &call,
+                used.as_ref(),
+                Some(&replay),
+                &Vec::from_iter(away.as_ref().map(|(away, _)| away)),
+            )?,
             Write::put(Table::Meta, replay.clone(), seen),
         ];
         if let Err(error) = self.store.0.write(writes).await {
@@ -269,7 +273,7 @@ impl Service {
             }
             return Err(error.into());
         }
-        let away = away.map(|(away, line)| (away, Some(line)));
+        let away = away.into_iter().map(|(away, line)| (away, Some(line))).collect();
         Ok((id, Actor::start(self, call, used, Some(replay), away)))
     }
 
@@ -320,21 +324,38 @@ impl Service {
         Ok((passport, from, Caller { passport: text.to_owned(), verification, ..Caller::default() }))
     }
 
-    /// A caller of another network, whose PASSporT came along; it is spent by that.
-    pub(super) async fn verified(&self, from: &Number, to: &Number, text: &str) -> Result<Caller, Problem> {
+    /// A caller of another network, whose PASSporT for `dest` came along, with what leads on from there to `to`; the newest of
+    /// them is spent by that.
+    pub(super) async fn verified(
+        &self,
+        from: &Number,
+        to: &Number,
+        text: &str,
+        dest: &Identity,
+        div: Vec<String>,
+    ) -> Result<Caller, Problem> {
         let passport = Passport::parse(text).map_err(refused)?;
-        let destination = Identity::from_number(&to.to_string())
-            .ok_or_else(|| Problem::new(Code::BadNumber, "no PASSporT can name this").field("destination"))?;
         let (trust, now) = (&self.settings.passports, clock::now());
-        let passport = self.x5u.complete(passport, trust, &destination, GATEWAY).await.map_err(refused)?;
-        let verdict = passport.check(trust, &destination, now).map_err(refused)?;
+        let passport = self.x5u.complete(passport, trust, dest, GATEWAY).await.map_err(refused)?;
+        let mut verdict = passport.check(trust, dest, now).map_err(refused)?;
         // RFC 8224 §6.2.2: it speaks for who is said to call, and for nobody else.
         if passport.orig().to_number().and_then(|orig| orig.parse().ok()).as_ref() != Some(from) {
             return Err(refused(PassportError::Orig));
         }
-        lock(&self.replay).spend(&passport, now).map_err(refused)?;
+        let mut newest = passport;
+        for link in &div {
+            let link = Passport::parse(link).map_err(refused)?;
+            let leads_to = link.dest().first().unwrap_or(dest).clone();
+            let link = self.x5u.complete(link, trust, &leads_to, GATEWAY).await.map_err(refused)?;
+            link.check_div(trust, now).map_err(refused)?;
+            newest = link;
+        }
+        lock(&self.replay).spend(&newest, now).map_err(refused)?;
+        let made_for = dest.to_number().filter(|number| *number != to.to_string());
+        verdict.div = made_for.is_some() && !div.is_empty();
+        verdict.dest = made_for;
         let verification = serde_json::to_value(&verdict).unwrap_or_default();
-        Ok(Caller { passport: text.to_owned(), verification, ..Caller::default() })
+        Ok(Caller { passport: text.to_owned(), verification, div, ..Caller::default() })
     }
 
     /// Whether it can give its word at all.

@@ -13,7 +13,7 @@ use crate::call::Device;
 use crate::identity::principal::Principal;
 use crate::protocol::advertisement::Advertisement;
 use crate::protocol::id::{HandlerKey, LegId};
-use crate::protocol::number::Number;
+use crate::protocol::number::{Destinations, Number};
 use crate::protocol::problem::{Code, Problem};
 
 /// What takes its time.
@@ -39,14 +39,37 @@ pub struct Departure {
     pub from: Number,
     /// Whom.
     pub to: Number,
-    /// The caller's own PASSporT: it is passed on as it is.
+    /// The caller's own PASSporT: it is passed on as it is. Empty: nothing speaks for them.
     pub passport: String,
+    /// RFC 8946: what leads on from whom it was made for to whom is called, in this order.
+    pub div: Vec<String>,
+    /// Who hands the caller on, if somebody does and may be named.
+    pub diverted_by: Option<Number>,
     /// What the caller's device can send and render.
     pub advertisement: Advertisement,
     /// RFC 3323 §4.2: the called side is to be told no number.
     pub withheld: bool,
     /// Where the caller said that they are.
     pub location: Option<Value>,
+    /// Whom who pays for the call may call, should it be led on.
+    pub rules: Destinations,
+}
+
+impl Departure {
+    /// A call that nobody handed on, of a caller who withholds nothing and says no place; it is led on to nobody.
+    pub fn new(from: Number, to: Number, passport: String, advertisement: Advertisement) -> Self {
+        Self {
+            from,
+            to,
+            passport,
+            div: Vec::new(),
+            diverted_by: None,
+            advertisement,
+            withheld: false,
+            location: None,
+            rules: Destinations::none(),
+        }
+    }
 }
 
 /// A call that the other network took.

@@ -127,14 +127,9 @@ mod tests {
         assert!(matches!(route("+14085550001"), Some(Target::Provider(_))));
         assert!(matches!(route("+442071838750"), Some(Target::Operator)));
         assert!(route("a@example.com").is_none());
-        let call = || Departure {
-            from: "+14085550001".parse().unwrap(),
-            to: "+14085550002".parse().unwrap(),
-            passport: String::new(),
-            advertisement: crate::protocol::advertisement::Advertisement::default(),
-            withheld: false,
-            location: None,
-        };
+        let number = |text: &str| text.parse().unwrap();
+        let none = crate::protocol::advertisement::Advertisement::default;
+        let call = || Departure::new(number("+14085550001"), number("+14085550002"), String::new(), none());
         for (target, way) in [(Target::Operator, "+"), (Target::Provider("q.example".into()), "+1")] {
             assert_eq!(gateways.clone().place(target, call()).await.unwrap_err().detail, way);
         }

@@ -91,7 +91,7 @@ impl Service {
                 tracing::error!(key, "a stored call can't go on");
             }
             let over: Vec<_> = call.legs().filter(|l| l.ended()).map(|l| l.id).collect();
-            let away = record.away.map(|away| (away, None));
+            let away = record.away.into_iter().map(|away| (away, None)).collect();
             Actor::start(self, call, record.idempotency, record.replay, away);
             over.into_iter().for_each(|leg| self.directory.ended(leg));
         }

@@ -1,26 +1,63 @@
 //! What the target of a transfer is told of who is handed on.
 
 use super::Service;
+use super::gateway::Target;
 use crate::call::{Caller, Word};
 use crate::clock;
 use crate::identity::canonical::Identity;
 use crate::identity::enrol::Enroller;
-use crate::identity::passport::{Passport, Ppt, Verification};
+use crate::identity::passport::{Attest, Passport, Ppt, Verification};
 use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
 use crate::protocol::time::Timestamp;
 
 impl Service {
-    /// What the server says to the target at `to`.
-    pub(super) fn word(&self, word: Word, to: &Number) -> Result<Caller, Problem> {
+    /// What the server says to the target at `to`; `attest`: how strong its own word for who is handed on is.
+    pub(super) fn word(&self, word: Word, to: &Number, attest: Attest) -> Result<Caller, Problem> {
         match word {
-            Word::Vouch(from) => self.vouch(&from, to),
+            Word::Vouch(from) => self.attest(&from, to, attest),
+            // Who withheld their number when they called in: nothing spoke for it.
+            Word::Divert { caller, .. } if caller.passport.is_empty() => Ok(caller),
             Word::Divert { caller, orig, div } => {
                 let enroller = self.settings.enroller.as_deref();
                 divert(enroller, caller, [&orig, &div, to], clock::now())
             }
         }
     }
+
+    /// What speaks for who is handed on to `to` in another network: what the target is `told`, where that network reads it and it
+    /// still counts there; or else the server's own word, which a telephone network can do without.
+    pub(super) fn papers(
+        &self,
+        network: &Target,
+        told: Option<&Caller>,
+        [from, to]: [&Number; 2],
+        attest: Attest,
+    ) -> Result<(String, Vec<String>), Problem> {
+        let wants_proof = matches!(network, Target::Provider(_) | Target::Customer(_));
+        if told.is_some_and(|told| told.withheld) && !wants_proof {
+            return Ok(Default::default());
+        }
+        // RFC 8946 §4: SIP alone has room for a chain.
+        if let (Target::Telephony(_), Some(told)) = (network, told)
+            && leads(told, clock::now())
+        {
+            return Ok((told.passport.clone(), told.div.clone()));
+        }
+        match self.attest(from, to, attest) {
+            Ok(caller) => Ok((caller.passport, Vec::new())),
+            Err(problem) if wants_proof => Err(problem),
+            Err(_) => Ok(Default::default()),
+        }
+    }
+}
+
+/// Whether a caller's PASSporT, with the links after it, is for whom is called now, and not too old to be believed
+/// (RFC 8225 §5.1.1).
+fn leads(told: &Caller, now: Timestamp) -> bool {
+    let verdict = serde_json::from_value::<Verification>(told.verification.clone());
+    let whole = verdict.is_ok_and(|verdict| verdict.dest.is_none() || verdict.div);
+    whole && Passport::parse(&told.passport).is_ok_and(|passport| now < passport.forgotten())
 }
 
 /// The caller's own PASSporT stays (RFC 8946 §4.1), and one by the number that diverts, whose user's token named it, leads
@@ -104,6 +141,22 @@ mod tests {
             let right = json!({"status": "verified", "attest": "B", "origid": "o", "dest": two.to_string(), "div": true});
             assert_eq!(told.verification, right);
         }
+    }
+
+    #[test]
+    fn a_chain_goes_along_while_it_is_whole_and_its_beginning_is_not_too_old() {
+        let enroller = enroller();
+        let [one, two, three] = [1, 2, 3].map(number);
+        let named = |number: &Number| Identity::from_number(&number.to_string()).unwrap();
+        let (key, chain) = enroller.credential(&named(&one), NOW).unwrap();
+        let passport = Passport::sign_with(&key, &chain, &named(&one), &named(&two), &Ppt::Base, NOW);
+        let caller = Caller { passport: passport.unwrap(), ..original() };
+        let told = divert(Some(&enroller), caller.clone(), [&one, &two, &three], NOW).unwrap();
+        let later = |seconds| NOW + std::time::Duration::from_secs(seconds);
+        assert!(leads(&told, later(60)) && !leads(&told, later(61)));
+        let gap = divert(None, caller.clone(), [&one, &two, &three], NOW).unwrap();
+        assert!(!leads(&gap, NOW) && leads(&caller, NOW));
+        assert!(!leads(&original(), NOW) && !leads(&Caller::default(), NOW), "no PASSporT at all");
     }
 
     #[test]

@@ -205,13 +205,13 @@ impl Bridge {
 
     /// Passes an event of our leg on. With the last one, why it ended.
     async fn near_said(&mut self, event: &Event) -> Option<String> {
-        // On our leg the far side is the callee.
-        let ours = |by: Party| by != Party::Callee;
+        // What a leg's own device did names it.
+        let ours = event.handler.is_none();
         let told = match &event.body {
             Body::Ended { reason, .. } => return Some(reason.clone()),
             _ if event.snapshot.is_some() => Ok(()),
-            Body::Hold { by } if ours(*by) => self.call.hold().await,
-            Body::Resume { by } if ours(*by) => self.call.resume().await,
+            Body::Hold { .. } if ours => self.call.hold().await,
+            Body::Resume { .. } if ours => self.call.resume().await,
             Body::Dtmf { digit, duration } => {
                 self.call.tell(ClientBody::Dtmf { digit: *digit, duration: *duration }).await
             }

@@ -13,6 +13,7 @@ pub mod load;
 pub mod media;
 pub mod phone;
 pub mod socket;
+pub mod telephone;
 pub mod user;
 pub mod webhook;
 
@@ -115,7 +116,8 @@ pub fn ca() -> &'static DevCa {
     CA.get_or_init(|| DevCa::generate(ript::clock::now()).expect("a CA"))
 }
 
-fn keys() -> (SigningKey, SigningKey) {
+/// What signs tokens, and what signs PASSporTs.
+pub fn keys() -> (SigningKey, SigningKey) {
     (SigningKey::generate().expect("a key"), SigningKey::generate().expect("a key"))
 }
 

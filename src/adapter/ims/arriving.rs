@@ -16,13 +16,15 @@ use super::{identity, standing};
 use crate::adapter::mapping::sip as mapping;
 use crate::adapter::sip::rtp::{Described, possible, transcoded};
 use crate::adapter::sip::ua::{Command, Event};
+use crate::adapter::sip::value::values;
 use crate::adapter::sip::{Agent, Beginning, answer};
 use crate::clock;
 use crate::identity::passport::Attest;
 use crate::protocol::event::Outcome;
 use crate::protocol::number::Number;
+use crate::protocol::problem::Code;
 use crate::service::Service;
-use crate::service::arrive::{Arrival, Proof};
+use crate::service::arrive::{Arrival, Proof, anonymous};
 
 /// Calls that are being taken in at once, of one way.
 const MAX_ARRIVALS: usize = 256;
@@ -80,11 +82,22 @@ async fn arrive(way: Arc<Way>, dialogs: Arc<Dialogs>, service: &Arc<Service>, be
     let invite = beginning.request.clone();
     let refuse = |code| beginning.responder.respond(answer(&invite, code, vec![]));
     let incoming = Incoming::read(&invite, way.is_trusted(), &way.home());
+    let replaces = match values(&invite, "Replaces")[..] {
+        [] => None,
+        [header] => match dialogs.replaced(header, &way.name) {
+            Ok(leg) => Some(leg),
+            Err(code) => return refuse(code),
+        },
+        // RFC 3891 §3
+        _ => return refuse(400),
+    };
     let to = match &way.kind {
         Kind::Account(account) => Some(account.settings.number.clone()),
-        Kind::Trunk(_) => incoming.to.clone().filter(|to| way.owns(to)),
+        // Who replaces calls our Contact, which may be anybody's that we called for.
+        Kind::Trunk(_) => incoming.to.clone().filter(|to| way.owns(to) || replaces.is_some()),
     };
-    let Some(to) = to else { return refuse(404) };
+    // A Contact of ours may name nobody.
+    let Some(to) = to.or_else(|| replaces.map(|_| anonymous())) else { return refuse(404) };
     let (from, proof) = match caller(&way, &invite, &incoming) {
         Ok(known) => known,
         // RFC 8224 §6.2.2
@@ -124,11 +137,27 @@ async fn arrive(way: Arc<Way>, dialogs: Arc<Dialogs>, service: &Arc<Service>, be
     let begun =
         Begun { way, agent, media, side: Side::Arriving, dialogs, attempt: None, answer, resumed: None };
     let line = SipLine::new(begun);
-    if let Err(problem) = service.arrive(arrival, Box::new(line.clone())).await {
+    let taken = match replaces {
+        Some(leg) => service.replace(leg, arrival, Box::new(line.clone())).await,
+        None => service.arrive(arrival, Box::new(line.clone())).await.map(|_| ()),
+    };
+    if let Err(problem) = taken {
         tracing::debug!(code = problem.code.as_str(), "a call from a telephone network rings nowhere");
+        if let (Some(_), Some(code)) = (replaces, not_replaced(problem.code)) {
+            return line.end(Command::Reject { code, retry_after: None, reason: None });
+        }
         let ending = mapping::ending(Outcome::Failed, problem.code.as_str());
         let reason = Some(ending.reason());
         line.end(Command::Reject { code: ending.code, retry_after: problem.retry_after, reason });
+    }
+}
+
+/// RFC 3891 §3: how an INVITE is refused whose leg has gone meanwhile, or is about to be somebody else's.
+fn not_replaced(code: Code) -> Option<u16> {
+    match code {
+        Code::NotFound | Code::CallEnded => Some(603),
+        Code::IllegalEvent => Some(491),
+        _ => None,
     }
 }
 
@@ -156,7 +185,8 @@ fn caller(
     let found = identity::read(invite, way.is_trusted(), &way.home(), clock::now())?;
     if let Some(arrived) = found {
         let from = incoming.asserted.clone().or_else(|| incoming.claimed.clone());
-        return Ok((from, Proof::Passport(arrived.passport)));
+        let identity::Arrived { passport: own, dest, div } = arrived;
+        return Ok((from, Proof::Passport { own, dest, div }));
     }
     match (&incoming.asserted, &incoming.claimed) {
         (Some(asserted), _) => Ok((Some(asserted.clone()), Proof::Gateway(attest))),

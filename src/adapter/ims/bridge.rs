@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::dialogs::Dialogs;
-use super::media::Media;
+use super::dialogs::{Dialogs, Named};
+use super::media::{Media, flows};
 use super::standing::Standing;
 use super::way::{Attempt, Way};
 use crate::adapter::mapping::sip as mapping;
@@ -16,7 +17,7 @@ use crate::adapter::sip::ua::Command;
 use crate::call::{ByWay, Input};
 use crate::clock;
 use crate::protocol::advertisement::Advertisement;
-use crate::protocol::event::{Body, ClientBody, Event, Outcome, Party, State};
+use crate::protocol::event::{Body, ClientBody, Event, Outcome, State};
 use crate::service::actor::Byway;
 use crate::service::gateway::OurEnd;
 
@@ -34,16 +35,6 @@ pub(super) enum Side {
     Leaving,
     /// It comes from the telephone network: our leg is the caller's.
     Arriving,
-}
-
-impl Side {
-    /// Who our leg's device is.
-    pub(super) fn party(self) -> Party {
-        match self {
-            Self::Leaving => Party::Callee,
-            Self::Arriving => Party::Caller,
-        }
-    }
 }
 
 /// A SIP call that is to be joined to a leg.
@@ -73,6 +64,7 @@ pub(super) struct Bridge {
     /// Our answer to who calls; none: they made no offer.
     pub(super) answer: Option<String>,
     progressed: bool,
+    flows: bool,
     /// The far side has said something.
     pub(super) heard: bool,
     pub(super) rings: bool,
@@ -105,6 +97,7 @@ impl Bridge {
             attempt,
             answer,
             progressed: false,
+            flows: false,
             heard: resumed.is_some(),
             rings: false,
             // Of a call that left our leg knows, or is to be told.
@@ -139,7 +132,8 @@ impl Bridge {
         tokio::pin!(patience);
         loop {
             if let Some(dialog) = self.agent.dialog() {
-                self.dialogs.name(&dialog, self.end.leg);
+                let (way, ours) = (self.way.name.clone(), self.side == Side::Leaving);
+                self.dialogs.name(self.end.leg, Named { dialog, way, ours });
             }
             self.keep().await;
             let impatient = !self.heard && self.attempt.as_ref().is_some_and(Attempt::has_more);
@@ -222,9 +216,12 @@ impl Bridge {
 
     /// Passes an event of our leg on. With the last one, why it ended.
     async fn near_said(&mut self, event: &Event) -> Option<String> {
-        let others = |by: Party| by != self.side.party() && event.snapshot.is_none();
+        // What a leg's own device did names it.
+        let others = event.handler.is_none() && event.snapshot.is_none();
         if let Some(snapshot) = &event.snapshot {
-            self.media.direct(&snapshot.client_directives, &snapshot.server_directives);
+            let (client, server) = (&snapshot.client_directives, &snapshot.server_directives);
+            self.flows = flows(client, server);
+            self.media.direct(client, server);
         }
         match &event.body {
             Body::Ended { reason, .. } => {
@@ -234,10 +231,10 @@ impl Bridge {
                 return Some(reason.clone());
             }
             Body::Directives { client_directives, server_directives } => {
-                self.media.direct(client_directives, server_directives);
+                self.directed(client_directives, server_directives).await;
             }
-            Body::Hold { by } if others(*by) => self.near_holds(true),
-            Body::Resume { by } if others(*by) => self.near_holds(false),
+            Body::Hold { .. } if others => self.near_holds(true),
+            Body::Resume { .. } if others => self.near_holds(false),
             Body::Alerting if self.side == Side::Arriving => self.near_rings(),
             Body::Progress if self.side == Side::Arriving => self.near_progresses(),
             Body::Answered if self.side == Side::Arriving => self.near_answered(),
@@ -254,6 +251,18 @@ impl Bridge {
     fn transferred(&mut self, code: u16) {
         self.transferring = false;
         self.agent.say(Command::ReferProgress(code));
+    }
+
+    /// What is to flow has changed, perhaps because the far side talks to somebody else now.
+    async fn directed(&mut self, client: &Value, server: &Value) {
+        self.media.direct(client, server);
+        let flowed = std::mem::replace(&mut self.flows, flows(client, server));
+        if self.flows && self.holds {
+            // Who held it handed it on.
+            self.near_holds(false);
+        } else if flowed && !self.flows && !self.holds {
+            self.media.adapt(&mut self.end).await;
+        }
     }
 
     fn near_holds(&mut self, held: bool) {

@@ -3,14 +3,13 @@
 
 use std::fmt::Write as _;
 
-use rsipstack::sip::Response;
 use serde_json::Value;
 
-use crate::adapter::sip::value::{quoted, value};
+use crate::adapter::sip::value::quoted;
 use crate::protocol::number::Number;
 
 /// RFC 5031 §4.1
-const SOS: &str = "urn:service:sos";
+pub(super) const SOS: &str = "urn:service:sos";
 /// TS 24.229 §7.6: what a 380 carries.
 const ALTERNATIVE: &str = "application/3gpp-ims+xml";
 /// The longest such body that is read.
@@ -203,16 +202,13 @@ pub struct Alternative {
     pub reason: String,
 }
 
-/// Reads a 380; none: it is none, or one that does not say what to do.
-pub fn alternative(response: &Response) -> Option<Alternative> {
-    if response.status_code.code() != 380 {
+/// Reads what a 380 said: its body, and its Contact; none: it does not say what to do.
+pub fn alternative(kind: &str, body: &[u8], contact: Option<&str>) -> Option<Alternative> {
+    let kind = kind.split(';').next()?.trim();
+    if !kind.eq_ignore_ascii_case(ALTERNATIVE) || body.len() > MAX_BODY {
         return None;
     }
-    let kind = value(response, "Content-Type")?.split(';').next()?.trim();
-    if !kind.eq_ignore_ascii_case(ALTERNATIVE) || response.body.len() > MAX_BODY {
-        return None;
-    }
-    let text = std::str::from_utf8(&response.body).ok()?;
+    let text = std::str::from_utf8(body).ok()?;
     let options = roxmltree::ParsingOptions { allow_dtd: false, nodes_limit: 500, ..Default::default() };
     let document = roxmltree::Document::parse_with_options(text, options).ok()?;
     let root = document.root_element();
@@ -225,10 +221,9 @@ pub fn alternative(response: &Response) -> Option<Alternative> {
         Some(node.text().unwrap_or_default().trim().to_ascii_lowercase())
     };
     let action = word("action").unwrap_or_default();
-    let contact = value(response, "Contact").and_then(crate::adapter::sip::value::Address::read);
     Some(Alternative {
         emergency: word("type").is_some_and(|kind| kind == "emergency"),
-        service: contact.and_then(|contact| service_of(contact.uri)),
+        service: contact.and_then(service_of),
         register: ["initial-registration", "emergency-registration"].contains(&action.as_str()),
         reason: word("reason").unwrap_or_default().chars().take(256).collect(),
     })
@@ -341,20 +336,12 @@ mod tests {
         }
     }
 
-    fn answer(code: u16, kind: &str, contact: &str, body: &str) -> Response {
-        let text = format!(
-            "SIP/2.0 {code} X\r\nContent-Type: {kind}\r\nContact: {contact}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        Response::try_from(text.as_str()).unwrap()
-    }
-
     #[test]
     fn a_380_says_that_it_is_an_emergency_and_which() {
         let body = "<?xml version=\"1.0\"?><ims-3gpp xmlns=\"urn:3gpp:ns:x\" version=\"1\"><alternative-service><type>emergency</type>\
                     <reason>Dial</reason><action>emergency-registration</action></alternative-service></ims-3gpp>";
         let read =
-            alternative(&answer(380, "application/3gpp-ims+xml;sv=1", "<urn:service:sos.police>", body))
+            alternative("application/3gpp-ims+xml;sv=1", body.as_bytes(), Some("urn:service:sos.police"))
                 .unwrap();
         assert_eq!(
             read,
@@ -366,17 +353,17 @@ mod tests {
             }
         );
         let (code, kind, body) = refusal();
-        let own = alternative(&answer(code, kind, "<sip:x@y>", body)).unwrap();
+        let own = alternative(kind, body.as_bytes(), Some("sip:x@y")).unwrap();
+        assert_eq!(code, 380);
         assert!(own.emergency && !own.register && own.service.is_none());
-        for (code, kind, body) in [
-            (403, ALTERNATIVE, body),
-            (380, "text/plain", body),
-            (380, ALTERNATIVE, ""),
-            (380, ALTERNATIVE, "<ims-3gpp/>"),
-            (380, ALTERNATIVE, "<!DOCTYPE x [<!ENTITY a \"b\">]><ims-3gpp><alternative-service/></ims-3gpp>"),
-            (380, ALTERNATIVE, &"<a>".repeat(5000)),
+        for (kind, body) in [
+            ("text/plain", body),
+            (ALTERNATIVE, ""),
+            (ALTERNATIVE, "<ims-3gpp/>"),
+            (ALTERNATIVE, "<!DOCTYPE x [<!ENTITY a \"b\">]><ims-3gpp><alternative-service/></ims-3gpp>"),
+            (ALTERNATIVE, &"<a>".repeat(5000)),
         ] {
-            assert_eq!(alternative(&answer(code, kind, "<sip:x@y>", body)), None, "{body}");
+            assert_eq!(alternative(kind, body.as_bytes(), None), None, "{body}");
         }
     }
 
@@ -384,7 +371,7 @@ mod tests {
         #[test]
         fn any_destination_and_any_380_are_read_without_panic(text in "[ -~é]{0,60}", body in "(<ims-3gpp>|)[ -~]{0,60}") {
             let _ = numbers().service(&text);
-            let _ = alternative(&answer(380, ALTERNATIVE, &text, &body));
+            let _ = alternative(ALTERNATIVE, body.as_bytes(), Some(&text));
             let xml = pidf_lo(&json!({"coordinates": {"latitude": 1, "longitude": 2}, "method": text, "timestamp": body}), &text);
             prop_assert!(roxmltree::Document::parse(&xml.unwrap()).is_ok());
         }

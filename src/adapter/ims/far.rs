@@ -17,6 +17,11 @@ impl Bridge {
         {
             return self.next_server().await;
         }
+        if let Event::Ended(ending) = &event
+            && self.led_on(ending).await
+        {
+            return;
+        }
         if !std::mem::replace(&mut self.heard, true)
             && let Some(hop) = self.attempt.as_ref().and_then(|attempt| attempt.newest.as_ref())
         {
@@ -111,6 +116,10 @@ impl Bridge {
             tracing::debug!(code = problem.code.as_str(), "an answer came too late");
         }
         self.say(ClientBody::Answered).await;
+        // Who is handed on to it hears it only now.
+        if !self.media.settled {
+            self.media.adapt(&mut self.end).await;
+        }
     }
 
     /// RFC 3515, RFC 5589: who the telephone hands on is handed on here.
@@ -141,7 +150,8 @@ impl Bridge {
             code: None,
             reason: None,
             retry_after: None,
-            moved: None,
+            moved: Vec::new(),
+            instead: None,
             why: "its task ended",
         };
         self.far_ended(ending).await;

@@ -109,6 +109,8 @@ impl Outgoing<'_> {
                     add("Accept-Contact", format!("*;{MMTEL}"));
                 }
             }
+            // Nobody is asserted of who is not known at all.
+            Way::Trusting { .. } if sip_uri(self.from, self.domain) == ANONYMOUS => {}
             Way::Trusting { network } => {
                 let name = self.name.map(|name| format!("{} ", quoted(name))).unwrap_or_default();
                 let mut own = format!("{name}<{}>", sip_uri(self.from, self.domain));

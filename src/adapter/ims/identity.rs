@@ -123,6 +123,8 @@ pub struct Facts {
     pub from: Vec<Identity>,
     /// The Request-URI and To.
     pub to: Vec<Identity>,
+    /// To alone.
+    pub called: Vec<Identity>,
     /// Date, in seconds; none: there is none.
     pub date: Option<u64>,
 }
@@ -139,12 +141,13 @@ impl Facts {
             from.extend(of("P-Asserted-Identity"));
         }
         let mut to = canonical(&uri_text(&invite.uri), home);
-        to.extend(of("To"));
+        let called = of("To");
+        to.extend(called.iter().cloned());
         let date = match value(invite, "Date") {
             None => None,
             Some(text) => Some(read_date(text)?),
         };
-        Some(Self { from, to, date })
+        Some(Self { from, to, called, date })
     }
 }
 
@@ -257,7 +260,12 @@ fn compact(signature: &str, info: &str, ppt: Option<&str>, facts: &Facts) -> Res
         let text = serde_json::Value::from(text).to_string();
         if list { format!("{{\"{name}\":[{text}]}}") } else { format!("{{\"{name}\":{text}}}") }
     };
-    let (from, to) = (facts.from.first().ok_or(Refused::Other)?, facts.to.last().ok_or(Refused::Other)?);
+    // RFC 8224 §8.1: a telephone number is meant wherever one stands, or else the URI as it is.
+    let named = |all: &[Identity]| {
+        let number = all.iter().find(|identity| identity.tn().is_some());
+        number.or(all.last()).cloned().ok_or(Refused::Other)
+    };
+    let (from, to) = (&named(&facts.from)?, &named(&facts.called)?);
     let header =
         format!("{{\"alg\":\"ES256\",\"typ\":\"passport\",\"x5u\":{}}}", serde_json::Value::from(info));
     let claims = format!("{{\"dest\":{},\"iat\":{iat},\"orig\":{}}}", object(to, true), object(from, false));

@@ -19,10 +19,17 @@ pub(super) struct Media {
     pub(super) events: mpsc::Receiver<LegEvent>,
     native: Advertisement,
     attached: bool,
+    /// It is known what flows between the far side and whom it talks to.
+    pub(super) settled: bool,
 }
 
 fn read(directives: &Value) -> Directives {
     Directives::from_value(directives).map(|(directives, _)| directives).unwrap_or_default()
+}
+
+/// Whether they let audio through, both ways.
+pub(super) fn flows(client: &Value, server: &Value) -> bool {
+    [client, server].into_iter().all(|directives| read(directives).audio().is_some())
 }
 
 impl Media {
@@ -36,7 +43,7 @@ impl Media {
     }
 
     fn of((leg, events): (Leg, mpsc::Receiver<LegEvent>)) -> Self {
-        Self { leg, events, native: Advertisement::default(), attached: false }
+        Self { leg, events, native: Advertisement::default(), attached: false, settled: false }
     }
 
     /// Descriptions have been exchanged: the call learns what the far side can do, and media has its way.
@@ -59,7 +66,8 @@ impl Media {
     }
 
     /// Without transcoding where the other side shares a codec with the telephone; with it where not.
-    async fn adapt(&mut self, end: &mut OurEnd) {
+    pub(super) async fn adapt(&mut self, end: &mut OurEnd) {
+        self.settled = false;
         for advertisement in [self.native.clone(), transcoded(&self.native)] {
             end.device.advertisement = advertisement;
             let changed = Input::Changed { device: end.device.clone() };
@@ -67,9 +75,10 @@ impl Media {
                 tracing::debug!(code = problem.code.as_str(), "a change of the far side came too late");
             }
             let Ok(view) = end.calls.view(end.leg, Some(end.handler())).await else { return };
-            let flows = |directives: &Value| read(directives).audio().is_some();
+            let flows = flows(&view.client_directives, &view.server_directives);
             let held = view.state == State::Answered && read(&view.client_directives).is_empty() && view.held;
-            if held || flows(&view.client_directives) && flows(&view.server_directives) {
+            if held || flows {
+                self.settled = true;
                 return self.direct(&view.client_directives, &view.server_directives);
             }
         }

@@ -11,6 +11,7 @@
 //! | a call that stands, written down and after a restart | `standing` |
 //! | who calls whom: written, and read of what comes in | [`headers`], [`caller`], over [`phone`] |
 //! | PASSporTs in SIP (STIR) | [`identity`] |
+//! | calls that are led on | `redirect`, `led` |
 //! | emergency calls | [`emergency`] |
 //! | what proves it | [`login`]: a password, or a SIM's keys ([`aka`]) |
 
@@ -26,10 +27,12 @@ mod far;
 pub mod headers;
 pub mod identity;
 mod kept;
+mod led;
 mod line;
 pub mod login;
 mod media;
 pub mod phone;
+mod redirect;
 pub mod registration;
 mod settings;
 mod standing;
@@ -129,16 +132,19 @@ impl Telephony {
         self.ways.iter().find(|way| way.name == name)
     }
 
-    /// The way for a call: the caller's own account, or the first that takes it.
-    fn leaving(&self, from: &Number, to: &Number) -> Option<&Arc<Way>> {
-        let fits = || self.ways.iter().filter(|way| way.takes(to));
-        fits().find(|way| way.owns(from)).or_else(|| fits().next())
+    /// The way for a call: the account of the caller, or of who hands them on, or the first that takes it.
+    fn leaving(&self, call: &Departure) -> Option<&Arc<Way>> {
+        let fits = || self.ways.iter().filter(|way| way.takes(&call.to));
+        let mut users = [Some(&call.from), call.diverted_by.as_ref()].into_iter().flatten();
+        users.find_map(|user| fits().find(|way| way.owns(user))).or_else(|| fits().next())
     }
 
     async fn call(&self, call: Departure) -> Result<Departed, Problem> {
         let none = || Problem::new(Code::Unreachable, "no telephone network takes calls to that destination");
-        let way = self.leaving(&call.from, &call.to).ok_or_else(none)?;
+        let way = self.leaving(&call).ok_or_else(none)?;
         let mut attempt = way.attempt(&call).await?;
+        let helps = |way: &&Arc<Way>| way.settings.emergency.is_some();
+        attempt.help = Some(way).filter(helps).or_else(|| self.ways.iter().find(helps)).cloned();
         let media = Media::new(&way.ports).map_err(|error| {
             tracing::warn!(%error, "no ports for a call's media");
             Problem::new(Code::Overloaded, "this server has no port for one more call's media")

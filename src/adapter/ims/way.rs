@@ -13,8 +13,9 @@ use super::account::{Account, State};
 use super::emergency;
 use super::headers::{self, Form, Outgoing};
 use super::identity;
+use super::led::Targets;
 use super::login::Login;
-use super::phone::Home;
+use super::phone::{Home, sip_uri};
 use super::settings::{TrunkSettings, WaySettings};
 use crate::adapter::sip::rtp::{RtpPorts, RtpSettings};
 use crate::adapter::sip::ua::{Credentials, Profile, Reliable};
@@ -181,7 +182,9 @@ impl Way {
                     true => headers::Way::Trusting { network: None },
                     false => headers::Way::Plain,
                 };
-                (call.from.clone(), user(&call.from), way, Vec::new(), trunk.settings.servers.clone())
+                // RFC 3323 §4.1.1.3: Contact names nobody either.
+                let user = if call.withheld { "anonymous".to_owned() } else { user(&call.from) };
+                (call.from.clone(), user, way, Vec::new(), trunk.settings.servers.clone())
             }
             Kind::Account(account) => {
                 let State::Registered { service_route, associated } =
@@ -206,9 +209,13 @@ impl Way {
         if let Kind::Trunk(trunk) = &self.kind
             && !call.withheld
         {
-            match identity::write(&call.passport, trunk.settings.x5u.as_deref()) {
-                Ok(header) => {
-                    more.push(("Identity".to_owned(), header));
+            // RFC 8946 §4.1: one header for each; a chain with a gap would prove nothing.
+            let x5u = trunk.settings.x5u.as_deref();
+            let all = std::iter::once(&call.passport).chain(&call.div).filter(|it| !it.is_empty());
+            match all.map(|passport| identity::write(passport, x5u)).collect::<Result<Vec<_>, _>>() {
+                Ok(headers) if headers.is_empty() => {}
+                Ok(headers) => {
+                    more.extend(headers.into_iter().map(|header| ("Identity".to_owned(), header)));
                     more.push(("Date".to_owned(), identity::date(clock::now())));
                 }
                 Err(error) => tracing::debug!(%error, "a caller's PASSporT can't go along"),
@@ -218,8 +225,11 @@ impl Way {
         let hops = self.hops(&servers).await?;
         let reliable = Reliable::Supported;
         Ok(Attempt {
+            call: call.clone(),
+            targets: Targets::new(call.to.clone()),
+            urn: emergency::SOS.to_owned(),
+            help: None,
             from,
-            to: call.to.clone(),
             withheld: call.withheld,
             emergency,
             user,
@@ -232,6 +242,7 @@ impl Way {
             session_expires: self.settings.session_expires,
             location: call.location.clone().filter(|_| emergency),
             hops,
+            server: String::new(),
             newest: None,
         })
     }
@@ -329,8 +340,14 @@ fn beside(location: Value, from: &str) -> Beside {
 /// A call that is being placed.
 #[derive(Debug)]
 pub(super) struct Attempt {
+    /// The call as it was placed here.
+    pub(super) call: Departure,
+    pub(super) targets: Targets,
+    /// RFC 5031: the service that an emergency call is for.
+    pub(super) urn: String,
+    /// Where calls for help leave.
+    pub(super) help: Option<Arc<Way>>,
     from: Number,
-    to: Number,
     withheld: bool,
     emergency: bool,
     user: String,
@@ -344,7 +361,8 @@ pub(super) struct Attempt {
     /// RFC 6442: of emergency calls.
     location: Option<Value>,
     hops: VecDeque<(String, Hop)>,
-    /// The server that has it now.
+    /// The server that has it now, as it is configured, and where.
+    server: String,
     pub(super) newest: Option<Hop>,
 }
 
@@ -353,9 +371,19 @@ impl Attempt {
         !self.hops.is_empty()
     }
 
+    /// Whom the server that has it names is called next, there again.
+    pub(super) fn lead_on(&mut self) -> bool {
+        let found = self.targets.next();
+        if let Some(hop) = self.newest.take().filter(|_| found) {
+            self.hops.push_front((self.server.clone(), hop));
+        }
+        found
+    }
+
     /// Calls by the next server.
     pub(super) fn next(&mut self, way: &Way, offer: String) -> Option<Agent> {
         let (server, hop) = self.hops.pop_front()?;
+        self.server.clone_from(&server);
         if let Some(failed) = self.newest.replace(hop.clone()) {
             way.shun(&failed);
         }
@@ -365,7 +393,7 @@ impl Attempt {
             from: &self.from,
             name: None,
             withheld: self.withheld,
-            to: &self.to,
+            to: self.targets.to(),
             domain: &self.domain,
             form: Form::Sip,
             contact: &contact,
@@ -375,8 +403,12 @@ impl Attempt {
         let mut first = outgoing.first(&self.way);
         if self.emergency {
             // RFC 5031 §4.2
-            first.target = "urn:service:sos".to_owned();
-            first.to = "<urn:service:sos>".to_owned();
+            first.target.clone_from(&self.urn);
+            first.to = format!("<{}>", self.urn);
+        } else {
+            // RFC 3261 §8.1.3.4: To stays.
+            first.to = format!("<{}>", sip_uri(self.targets.first(), &self.domain));
+            first.headers.extend(self.targets.told(self.call.diverted_by.as_ref(), &self.domain));
         }
         first.headers.extend(self.more.iter().cloned());
         // A trunk's server is addressed by its own name, whichever of its places is tried.

@@ -12,7 +12,7 @@ use crate::adapter::mapping::{self, Status};
 use crate::adapter::webrtc::LegEvent;
 use crate::call::{ByWay, Input};
 use crate::clock;
-use crate::protocol::event::{Body, ClientBody, Event, Outcome, Party, Scope, State};
+use crate::protocol::event::{Body, ClientBody, Event, Outcome, Scope, State};
 use crate::protocol::resource::Intent;
 use crate::service::actor::Byway;
 use crate::service::gateway::OurEnd;
@@ -270,7 +270,8 @@ impl Bridge {
 
     /// Passes an event of our leg on. With the last one, why it ended.
     async fn near_said(&mut self, event: &Event) -> Option<String> {
-        let ours = |by: Party| by != self.side.party();
+        // What a leg's own device did names it.
+        let ours = event.handler.is_none() && event.snapshot.is_none();
         if let Some(snapshot) = &event.snapshot {
             self.media.direct(&snapshot.client_directives, &snapshot.server_directives).await;
         }
@@ -279,10 +280,8 @@ impl Bridge {
             Body::Directives { client_directives, server_directives } => {
                 self.media.direct(client_directives, server_directives).await;
             }
-            Body::Hold { by } if ours(*by) && event.snapshot.is_none() => self.near_holds(Status::Hold).await,
-            Body::Resume { by } if ours(*by) && event.snapshot.is_none() => {
-                self.near_holds(Status::Resume).await;
-            }
+            Body::Hold { .. } if ours => self.near_holds(Status::Hold).await,
+            Body::Resume { .. } if ours => self.near_holds(Status::Resume).await,
             Body::Alerting if self.side == Side::Arriving => self.near_rings().await,
             Body::Answered if self.side == Side::Arriving => self.near_answered().await,
             _ => {}

@@ -7,7 +7,6 @@ use super::book::Ear;
 use super::bridge::Bridge;
 use super::media::Media;
 use crate::adapter::mapping::Status;
-use crate::protocol::event::Party;
 use crate::service::gateway::{Line, OurEnd, Pending};
 
 /// Which way a call goes.
@@ -17,16 +16,6 @@ pub(super) enum Side {
     Leaving,
     /// It comes from the operator: our leg is the caller's.
     Arriving,
-}
-
-impl Side {
-    /// Who our leg's device is.
-    pub(super) fn party(self) -> Party {
-        match self {
-            Self::Leaving => Party::Callee,
-            Self::Arriving => Party::Caller,
-        }
-    }
 }
 
 /// A call that an operator carries on.

@@ -234,6 +234,33 @@ fn who_hands_on_may_hang_up_before_the_target_answers() {
 }
 
 #[test]
+fn who_hands_on_may_hang_up_before_the_target_is_found() {
+    let handing = || {
+        let mut world = World::talking();
+        let target = "+14085550003".into();
+        world.event(BOB, B1, ClientBody::Transfer { target, replaces: None }).unwrap();
+        world.event(BOB, B1, END).unwrap();
+        is_ended(&world, BOB, Party::Callee, "completed", "completed");
+        assert_eq!(world.view(ALICE).state, State::Answered);
+        world
+    };
+    let mut world = handing();
+    let leg = leg_with(CAROL, "carol", "+14085550003", C1, "1 in: opus; 1 out: opus;");
+    world.handle(Input::Routed { purpose: Purpose::Transfer, leg: leg.clone() }).unwrap();
+    // Whoever is found later is not rung as well.
+    let late = NewLeg { id: LegId::from_u128(0xd), ..leg };
+    world.handle(Input::Routed { purpose: Purpose::Transfer, leg: late }).unwrap();
+    assert_eq!(world.call.legs().count(), 3);
+    world.claim(CAROL, C1, None).unwrap();
+    world.event(CAROL, C1, ClientBody::Answered).unwrap();
+    assert_eq!(world.plan(ALICE).peer, Some(CAROL));
+
+    let mut world = handing();
+    world.handle(Input::NotRouted { purpose: Purpose::Transfer, code: Code::Unreachable }).unwrap();
+    assert_eq!(world.view(ALICE).state, State::Ended);
+}
+
+#[test]
 fn the_one_who_stays_may_hang_up_during_a_transfer() {
     let mut world = transferring();
     world.event(ALICE, A1, END).unwrap();

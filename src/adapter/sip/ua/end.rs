@@ -13,7 +13,7 @@ const LINGER: Duration = Duration::from_secs(40);
 
 impl Ending {
     pub(super) fn new(by: By, why: &'static str) -> Self {
-        Self { by, code: None, reason: None, retry_after: None, moved: None, why }
+        Self { by, code: None, reason: None, retry_after: None, moved: Vec::new(), instead: None, why }
     }
 }
 

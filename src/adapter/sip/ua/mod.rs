@@ -236,10 +236,21 @@ pub struct Ending {
     pub reason: Option<String>,
     /// Retry-After, seconds.
     pub retry_after: Option<u32>,
-    /// Contact of a 3xx.
-    pub moved: Option<String>,
+    /// The Contacts of a 3xx, those that are preferred first (RFC 3261 §20.10: `q`).
+    pub moved: Vec<String>,
+    /// The body of a 380.
+    pub instead: Option<Instead>,
     /// What went wrong, for the log.
     pub why: &'static str,
+}
+
+/// A body that says what to do instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instead {
+    /// Content-Type.
+    pub kind: String,
+    /// As it came.
+    pub body: Vec<u8>,
 }
 
 /// Who ended a call.

@@ -14,10 +14,16 @@ use super::offer::{Bearer, Carrier, Negotiation, none_of};
 use super::refer::Transfers;
 use super::session::SessionTimer;
 use super::timer::{PATIENCE, Random, Timers};
-use super::{By, ClientId, Ending, Event, Output, Phase, Profile, Reliable, Ua, build};
+use super::{By, ClientId, Ending, Event, Instead, Output, Phase, Profile, Reliable, Ua, build};
 
 /// Branches that are followed; a call that is forked more widely rings there unseen.
 pub(super) const BRANCHES: usize = 16;
+
+/// Contacts of a 3xx that are read.
+const CONTACTS: usize = 32;
+
+/// The longest body of a 380 that is told.
+const MAX_INSTEAD: usize = 16 * 1024;
 
 /// ACKs that are kept for retransmitted 2xx.
 const ACKS: usize = 8;
@@ -232,7 +238,11 @@ impl Ua {
     pub(super) fn failure(&mut self, now: Instant, response: &Response) {
         let code = response.status_code.code();
         // RFC 3261 §8.1.3.4
-        let moved = (300..400).contains(&code).then(|| best_contact(&response.headers)).flatten();
+        let moved = if (300..400).contains(&code) { contacts(&response.headers) } else { Vec::new() };
+        let kind = header::first(&response.headers, "Content-Type").filter(|_| code == 380);
+        let instead = kind
+            .filter(|_| response.body.len() <= MAX_INSTEAD)
+            .map(|kind| Instead { kind: kind.to_owned(), body: response.body.clone() });
         self.over(
             now,
             Ending {
@@ -240,6 +250,7 @@ impl Ua {
                 reason: header::reason(&response.headers),
                 retry_after: header::number(&response.headers, "Retry-After"),
                 moved,
+                instead,
                 ..Ending::new(By::Far, "the INVITE was refused")
             },
         );
@@ -327,15 +338,16 @@ impl Ua {
     }
 }
 
-/// The Contact that is preferred most (RFC 3261 §20.10: `q`); of equals the first.
-fn best_contact(headers: &Headers) -> Option<String> {
-    let thousandths = |contact: &str| {
+/// The Contacts, those that are preferred most first (RFC 3261 §20.10: `q`); of equals the first.
+fn contacts(headers: &Headers) -> Vec<String> {
+    let thousandths = |contact: &String| {
         let q = header::param(contact, "q").and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0);
         (q.clamp(0.0, 1.0) * 1000.0) as u32
     };
-    let contacts = header::list(headers, "Contact");
-    let best = contacts.iter().rev().max_by_key(|c| thousandths(c))?;
-    header::uri_of(best).map(str::to_owned)
+    let mut contacts = header::list(headers, "Contact");
+    contacts.truncate(CONTACTS);
+    contacts.sort_by_key(|contact| std::cmp::Reverse(thousandths(contact)));
+    contacts.iter().filter_map(|contact| header::uri_of(contact)).map(str::to_owned).collect()
 }
 
 /// RFC 5009 §8: whether the network lets early media be heard.
