@@ -55,10 +55,12 @@ pub fn trunk(own: u16, servers: &[String], ours: &str, theirs: &str) -> TrunkSet
             public: None,
             files: TlsFiles::default(),
             peers: vec!["127.0.0.1".parse().unwrap()],
+            peer_names: vec![],
             rate: Rate::per_second(500),
             destinations: Destinations::new([theirs]).unwrap(),
             codecs: RtpSettings::all_codecs(),
             srtp: Srtp::Off,
+            srtp_in_clear: false,
             session_expires: None,
             emergency: None,
             access: None,
@@ -68,7 +70,7 @@ pub fn trunk(own: u16, servers: &[String], ours: &str, theirs: &str) -> TrunkSet
 
 /// A server with these ways to telephone networks.
 pub async fn world(folder: &Path, trunks: Vec<TrunkSettings>) -> (World, Arc<Telephony>) {
-    let settings = Settings { rtp: rtp(), accounts: Vec::new(), trunks };
+    let settings = Settings { rtp: rtp(), dns: Vec::new(), accounts: Vec::new(), trunks };
     let telephony = Telephony::bind(&settings, folder).await.unwrap();
     let gateways = Gateways::new(vec![telephony.clone()]);
     let world = World::with(|settings| {

@@ -101,7 +101,8 @@ async fn arrive(way: Arc<Way>, dialogs: Arc<Dialogs>, service: &Arc<Service>, be
             return refuse(503);
         }
     };
-    let profile = way.profile(&to, beginning.transport);
+    media.leg.expose(way.is_exposed(beginning.transport));
+    let profile = way.profile(&to, &beginning);
     let offers = !invite.body.is_empty();
     let Some(mut agent) = Agent::arrive(&way.stack, beginning, profile) else { return };
     let described = match offered(&media, &mut agent, offers).await {

@@ -48,7 +48,7 @@ pub async fn check(
             well &= found.is_ok();
             tell(Step { way: name.clone(), what, found });
         };
-        let bound = Way::bind(name.clone(), way, &settings.rtp, kind).await;
+        let bound = Way::bind(name.clone(), way, settings, kind).await;
         let listen = format!("listen at {}", way.listen);
         let way = match bound {
             Ok((way, _)) => way,

@@ -92,7 +92,7 @@ impl Telephony {
             let name = account.user.clone();
             let failed = |why| StartError { name: name.clone(), why };
             let kind = Kind::Account(Account::new(folder, account).map_err(failed)?);
-            let bound = Way::bind(name.clone(), &account.way, &settings.rtp, kind).await;
+            let bound = Way::bind(name.clone(), &account.way, settings, kind).await;
             let (way, begins) = bound.map_err(failed)?;
             ways.push(way);
             beginnings.push(begins);
@@ -101,7 +101,7 @@ impl Telephony {
             let name = trunk.name.clone();
             let failed = |why| StartError { name: name.clone(), why };
             let kind = Kind::Trunk(Trunk::new(trunk.clone()));
-            let bound = Way::bind(name.clone(), &trunk.way, &settings.rtp, kind).await;
+            let bound = Way::bind(name.clone(), &trunk.way, settings, kind).await;
             let (way, begins) = bound.map_err(failed)?;
             ways.push(way);
             beginnings.push(begins);
@@ -148,7 +148,7 @@ impl Telephony {
             Problem::new(Code::Overloaded, "this server has no port for one more call's media")
         })?;
         media.leg.prefer(&call.advertisement);
-        let agent = attempt.next(way, media.leg.offer()).ok_or_else(none)?;
+        let agent = attempt.next(way, &media.leg).ok_or_else(none)?;
         let record = json!(Record { telephony: way.name.clone() });
         let begun = Begun {
             way: way.clone(),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rsipstack::sip::headers::{Header, make_header};
+use rsipstack::sip::{Request, Transport};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -15,10 +16,11 @@ use super::headers::{self, Form, Outgoing};
 use super::identity;
 use super::login::Login;
 use super::phone::Home;
-use super::settings::{TrunkSettings, WaySettings};
-use crate::adapter::sip::rtp::{RtpPorts, RtpSettings};
+use super::settings::{Settings, TrunkSettings, WaySettings};
+use crate::adapter::sip::rtp::{Leg, RtpPorts, RtpSettings, Srtp};
 use crate::adapter::sip::ua::{Credentials, Profile, Reliable};
-use crate::adapter::sip::{Agent, Beginning, Beside, Hop, Listen, PRODUCT, Stack, ping, uri};
+use crate::adapter::sip::value::{Address, value};
+use crate::adapter::sip::{Agent, Beginning, Beside, Habits, Hop, Listen, PRODUCT, Stack, ping, uri};
 use crate::clock;
 use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
@@ -72,7 +74,7 @@ impl Way {
     pub(super) async fn bind(
         name: String,
         settings: &WaySettings,
-        rtp: &RtpSettings,
+        all: &Settings,
         kind: Kind,
     ) -> io::Result<(Arc<Self>, mpsc::Receiver<Beginning>)> {
         let listen = Listen {
@@ -83,9 +85,10 @@ impl Way {
             peers: settings.peers.clone(),
             rate: settings.rate,
         };
-        let rtp = RtpSettings { srtp: settings.srtp, codecs: settings.codecs.clone(), ..rtp.clone() };
+        let rtp = RtpSettings { srtp: settings.srtp, codecs: settings.codecs.clone(), ..all.rtp.clone() };
         let ports = RtpPorts::new(rtp)?;
-        let (stack, beginnings) = Stack::bind(&listen).await?;
+        let habits = Habits { dns: all.dns.clone(), keys_in_clear: settings.srtp_in_clear };
+        let (stack, beginnings) = Stack::bind_with(&listen, habits).await?;
         let (settings, shunned) = (settings.clone(), Mutex::default());
         Ok((Arc::new(Self { name, stack, ports, settings, kind, shunned }), beginnings))
     }
@@ -141,10 +144,28 @@ impl Way {
             let none = "no server of that telephone network is found now; try again later";
             return Err(Problem::new(Code::BadGateway, none));
         }
+        if self.settings.srtp == Srtp::Required {
+            found.retain(|(_, hop)| !self.is_exposed(hop.transport));
+            if found.is_empty() {
+                tracing::warn!(way = self.name, "SRTP is required, and no server is reached by TLS");
+                let none = "that telephone network is not reached by TLS, which its calls' keys need";
+                return Err(Problem::new(Code::BadGateway, none));
+            }
+        }
         let now = clock::instant();
         let shunned = lock(&self.shunned);
         found.sort_by_key(|(_, hop)| shunned.get(hop).is_some_and(|until| *until > now));
         Ok(found.into())
+    }
+
+    /// RFC 4568 §8.3: whether keys that go by this transport are for others to read.
+    pub(super) fn is_exposed(&self, transport: Transport) -> bool {
+        transport != Transport::Tls && !self.settings.srtp_in_clear
+    }
+
+    /// RFC 3261 §8.1.1.8, §12.1.1: our address, secure where the far side's is.
+    fn contact(&self, user: &str, transport: Transport, secure: bool) -> String {
+        if secure { self.stack.secure_contact(user) } else { self.stack.contact(user, transport) }
     }
 
     /// A server failed: others are tried first for a while.
@@ -230,8 +251,8 @@ impl Way {
         })
     }
 
-    /// How we appear in a call that comes in by this transport.
-    pub(super) fn profile(&self, to: &Number, transport: rsipstack::sip::Transport) -> Profile {
+    /// How we appear in a call that comes in.
+    pub(super) fn profile(&self, to: &Number, beginning: &Beginning) -> Profile {
         let (user, way) = match &self.kind {
             Kind::Trunk(_) => (user(to), headers::Way::Plain),
             Kind::Account(account) => {
@@ -242,7 +263,8 @@ impl Way {
                 )
             }
         };
-        let mut contact = format!("<{}>", self.stack.contact(&user, transport));
+        let secure = is_secure(&beginning.request);
+        let mut contact = format!("<{}>", self.contact(&user, beginning.transport, secure));
         if matches!(&self.kind, Kind::Account(account) if account.settings.ims) {
             contact = format!("{contact};{}", headers::MMTEL);
         }
@@ -290,6 +312,17 @@ pub(super) async fn watch(way: Arc<Way>) {
         }
         tokio::time::sleep(trunk.settings.ping.unwrap_or(LOOK)).await;
     }
+}
+
+/// RFC 3261 §12.1.1: what makes a dialog secure.
+fn is_secure(invite: &Request) -> bool {
+    let first = value(invite, "Record-Route").or_else(|| value(invite, "Contact"));
+    let secure = first.and_then(Address::read).is_some_and(|address| is_sips(address.uri));
+    secure || is_sips(&invite.uri.to_string())
+}
+
+fn is_sips(uri: &str) -> bool {
+    uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:"))
 }
 
 /// What stands before the @ of our Contact.
@@ -348,12 +381,13 @@ impl Attempt {
     }
 
     /// Calls by the next server.
-    pub(super) fn next(&mut self, way: &Way, offer: String) -> Option<Agent> {
+    pub(super) fn next(&mut self, way: &Way, leg: &Leg) -> Option<Agent> {
         let (server, hop) = self.hops.pop_front()?;
         if let Some(failed) = self.newest.replace(hop.clone()) {
             way.shun(&failed);
         }
-        let contact = way.stack.contact(&self.user, hop.transport);
+        leg.expose(way.is_exposed(hop.transport));
+        let contact = way.contact(&self.user, hop.transport, is_sips(&server));
         let icid = uuid::Uuid::new_v4().simple().to_string();
         let outgoing = Outgoing {
             from: &self.from,
@@ -393,6 +427,6 @@ impl Attempt {
             seed: uuid::Uuid::new_v4().as_u128(),
         };
         let beside = self.location.clone().map(|location| beside(location, &profile.from));
-        Some(Agent::place(&way.stack, profile, Some(offer), (&server, hop), beside))
+        Some(Agent::place(&way.stack, profile, Some(leg.offer()), (&server, hop), beside))
     }
 }

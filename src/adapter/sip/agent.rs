@@ -7,10 +7,11 @@ use rsipstack::sip::{Method, Request};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+use super::beginning::Beginning;
 use super::hop::Hop;
 use super::reply;
 use super::seat::Seat;
-use super::stack::{Beginning, Stack};
+use super::stack::Stack;
 use super::ua::{Command, DialogId, Event, Input, Output, Profile, Ua};
 use crate::clock;
 

@@ -1,9 +1,9 @@
 //! What comes in by UDP is looked at before it is parsed: who sends more than they may is not heard, and costs no memory.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use rsipstack::platform::net::UdpSocket;
@@ -37,8 +37,8 @@ pub(super) enum Admission {
 #[derive(Debug)]
 pub(super) struct Gate {
     peers: RwLock<Vec<Network>>,
-    /// Connections whose far end showed a certificate that we know.
-    proven: RwLock<HashSet<SocketAddr>>,
+    /// Connections whose far end showed a certificate that we take, and whom that names.
+    proven: RwLock<HashMap<SocketAddr, Arc<[String]>>>,
     /// Requests of one peer that begin something.
     rate: Rate,
     meter: Meter,
@@ -66,7 +66,7 @@ impl Gate {
 
     /// Takes addresses in that turned out to be a peer's.
     pub(super) fn know(&self, addresses: impl IntoIterator<Item = IpAddr>) {
-        let mut peers = self.peers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         for address in addresses {
             if !peers.iter().any(|known| known.contains(address)) && peers.len() < 1_024 {
                 peers.extend(address.to_string().parse::<Network>());
@@ -74,20 +74,24 @@ impl Gate {
         }
     }
 
-    /// A connection's far end has shown who it is; false: it is gone.
-    pub(super) fn prove(&self, stream: SocketAddr, proven: bool) {
-        let mut streams = self.proven.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if proven {
-            streams.insert(stream);
-        } else {
-            streams.remove(&stream);
-        }
+    /// A connection's far end has shown who it is.
+    pub(super) fn prove(&self, stream: SocketAddr, names: Arc<[String]>) {
+        self.proven.write().unwrap_or_else(PoisonError::into_inner).insert(stream, names);
+    }
+
+    /// The connection is gone.
+    pub(super) fn disprove(&self, stream: SocketAddr) {
+        self.proven.write().unwrap_or_else(PoisonError::into_inner).remove(&stream);
+    }
+
+    /// Whom a connection's far end has shown to be.
+    pub(super) fn names(&self, stream: SocketAddr) -> Option<Arc<[String]>> {
+        self.proven.read().unwrap_or_else(PoisonError::into_inner).get(&stream).cloned()
     }
 
     pub(super) fn knows(&self, from: SocketAddr) -> bool {
-        let peers = self.peers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let proven = || self.proven.read().unwrap_or_else(std::sync::PoisonError::into_inner).contains(&from);
-        peers.iter().any(|known| known.contains(from.ip())) || proven()
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.iter().any(|known| known.contains(from.ip())) || self.names(from).is_some()
     }
 
     /// For a request that begins something; what belongs to a dialog is a peer's own, and not counted.

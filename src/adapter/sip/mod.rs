@@ -4,20 +4,23 @@
 //! |---|---|
 //! | a call's signalling, pure | [`ua`] |
 //! | a call's media | [`rtp`] |
-//! | sockets, and whose a message is | `stack`, `streams`; who is heard: `guard`, `strict` |
+//! | sockets | `stack`, `streams`; whose a message is: `routes`, `beginning`; who is heard: `guard`, `watch`, `strict` |
 //! | a user agent's place there | `seat`; at work: `agent` |
-//! | where requests go | `hop`; whether somebody is there: `ping` |
+//! | where requests go | `hop`, by DNS: `names`; whether somebody is there: `ping` |
 //! | passwords | [`digest`] |
 //! | the parts of a header's value | [`value`] |
 
 mod agent;
+mod beginning;
 pub mod digest;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
 mod hop;
+mod names;
 pub(crate) mod ping;
 mod reply;
+mod routes;
 pub mod rtp;
 mod seat;
 mod stack;
@@ -25,10 +28,12 @@ mod streams;
 mod strict;
 pub mod ua;
 pub mod value;
+mod watch;
 
 pub use agent::{Agent, Beside};
-pub use hop::{Hop, NoHop, resolve, uri};
+pub use beginning::{Beginning, Responder};
+pub use hop::{Hop, NoHop, uri};
 pub use reply::response as answer;
 pub use seat::Seat;
-pub use stack::{Beginning, Listen, PRODUCT, Responder, Stack};
+pub use stack::{Habits, Listen, PRODUCT, Stack};
 pub use streams::TlsFiles;

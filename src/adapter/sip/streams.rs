@@ -19,6 +19,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
 
 use super::guard::Gate;
 use super::hop::Hop;
@@ -27,6 +30,10 @@ use crate::service::lock;
 
 /// Connections that others made, at once.
 const MOST: usize = 1_024;
+/// Names of one certificate.
+const MOST_NAMES: usize = 64;
+/// Addresses of which it is known whose they are.
+const MOST_KNOWN: usize = 1_024;
 
 /// What TLS needs.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +53,8 @@ pub(super) struct Streams {
     address: SocketAddr,
     gate: Arc<Gate>,
     open: Mutex<HashMap<(SocketAddr, Transport), SipConnection>>,
+    /// RFC 5922 §7.1: whose an address is, by the names that are configured.
+    known: Mutex<HashMap<IpAddr, String>>,
     connector: TlsConnector,
     tcp: Mutex<Option<TcpListener>>,
     tls: Mutex<Option<(TcpListener, TlsAcceptor)>>,
@@ -99,6 +108,7 @@ impl Streams {
             address,
             gate,
             open: Mutex::default(),
+            known: Mutex::default(),
             connector: TlsConnector::from(Arc::new(client)),
             tcp: Mutex::new(Some(TcpListener::bind(bound).await?)),
             tls: Mutex::new(tls),
@@ -175,8 +185,8 @@ impl Streams {
             return Ok(TcpConnection::from_stream(stream, local, token).map_err(other)?.into());
         };
         let stream = timeout(CONNECT, acceptor.accept(stream)).await.map_err(io::Error::other)??;
-        if stream.get_ref().1.peer_certificates().is_some() {
-            self.gate.prove(remote, true);
+        if let Some(leaf) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+            self.gate.prove(remote, names(leaf));
         }
         let local = sip(Transport::Tls, self.tls_address.unwrap_or(self.address));
         let remote = sip(Transport::Tls, remote);
@@ -193,12 +203,27 @@ impl Streams {
         lock(&self.open).remove(&(remote, transport));
     }
 
-    /// The connection to a place, made if there is none.
-    pub(super) async fn to(&self, hop: &Hop) -> io::Result<SipConnection> {
-        let key = (hop.address, hop.transport);
-        let open = lock(&self.open).get(&key).cloned();
-        if let Some(open) = open.filter(|open| open.cancel_token().is_none_or(|token| !token.is_cancelled()))
-        {
+    /// Takes in whose these addresses are.
+    pub(super) fn know(&self, hops: &[Hop]) {
+        let mut known = lock(&self.known);
+        for hop in hops.iter().filter(|hop| hop.name.parse::<IpAddr>().is_err()) {
+            if known.len() < MOST_KNOWN || known.contains_key(&hop.address.ip()) {
+                known.insert(hop.address.ip(), hop.name.clone());
+            }
+        }
+    }
+
+    fn open(&self, remote: SocketAddr, transport: Transport) -> Option<SipConnection> {
+        let open = lock(&self.open).get(&(remote, transport)).cloned();
+        open.filter(|open| open.cancel_token().is_none_or(|token| !token.is_cancelled()))
+    }
+
+    /// The connection to a place, made if there is none. What belongs to a dialog goes to the host that began it by the
+    /// connection that it came by, while that is there: its Contact names no certificate's owner, and often a closed port.
+    pub(super) async fn to(&self, hop: &Hop, came: Option<SocketAddr>) -> io::Result<SipConnection> {
+        let came = came.filter(|came| came.ip() == hop.address.ip());
+        let places = [Some(hop.address), came].into_iter().flatten();
+        if let Some(open) = places.filter_map(|place| self.open(place, hop.transport)).next() {
             return Ok(open);
         }
         let socket = if hop.address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
@@ -211,11 +236,14 @@ impl Streams {
         let _ = stream.set_nodelay(true);
         let token = Some(self.stop.child_token());
         let connection: SipConnection = if hop.transport == Transport::Tls {
-            let name = ServerName::try_from(hop.name.clone()).map_err(io::Error::other)?;
-            let connecting = self.connector.connect(name, stream);
+            let known = lock(&self.known).get(&hop.address.ip()).cloned();
+            let named = hop.name.parse::<IpAddr>().is_err();
+            let name = known.filter(|_| !named).unwrap_or_else(|| hop.name.clone());
+            let owner = ServerName::try_from(name.clone()).map_err(io::Error::other)?;
+            let connecting = self.connector.connect(owner, stream);
             let stream = timeout(CONNECT, connecting).await.map_err(late)??;
             // RFC 5923: requests of the far end may come by this connection, and it has shown who it is.
-            self.gate.prove(hop.address, true);
+            self.gate.prove(hop.address, [name].into());
             let remote = sip(Transport::Tls, hop.address);
             TlsConnection::from_client_stream(stream, remote, token).await.map_err(other)?.into()
         } else {
@@ -225,6 +253,22 @@ impl Streams {
         self.enter(hop.address, connection.clone());
         Ok(connection)
     }
+}
+
+/// RFC 5922 §7.1: the domains that a certificate names, in its alternative names.
+fn names(leaf: &CertificateDer<'_>) -> Arc<[String]> {
+    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return Arc::default() };
+    let Ok(Some(found)) = certificate.subject_alternative_name() else { return Arc::default() };
+    let named = found.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::URI(uri) => uri.strip_prefix("sip:").map(str::to_ascii_lowercase),
+        GeneralName::IPAddress([a, b, c, d]) => Some(IpAddr::from([*a, *b, *c, *d]).to_string()),
+        GeneralName::IPAddress(bytes) => {
+            <[u8; 16]>::try_from(*bytes).ok().map(|ip| IpAddr::from(ip).to_string())
+        }
+        _ => None,
+    });
+    named.take(MOST_NAMES).collect()
 }
 
 fn roots(configured: &[CertificateDer<'static>]) -> RootCertStore {
