@@ -63,6 +63,7 @@ mod sip_check;
 mod sip_digest;
 mod sip_fuzz;
 mod sip_phone;
+mod sip_shared;
 mod sip_tls;
 mod sip_torture;
 mod sip_trunk;

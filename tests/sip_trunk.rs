@@ -70,7 +70,11 @@ pub fn trunk(own: u16, servers: &[String], ours: &str, theirs: &str) -> TrunkSet
 
 /// A server with these ways to telephone networks.
 pub async fn world(folder: &Path, trunks: Vec<TrunkSettings>) -> (World, Arc<Telephony>) {
-    let settings = Settings { rtp: rtp(), dns: Vec::new(), accounts: Vec::new(), trunks };
+    world_with(folder, Settings { rtp: rtp(), dns: Vec::new(), accounts: Vec::new(), trunks }).await
+}
+
+/// The same, of all that may be set.
+pub async fn world_with(folder: &Path, settings: Settings) -> (World, Arc<Telephony>) {
     let telephony = Telephony::bind(&settings, folder).await.unwrap();
     let gateways = Gateways::new(vec![telephony.clone()]);
     let world = World::with(|settings| {

@@ -9,6 +9,7 @@ use rsipstack::sip::{Host, Scheme, Transport};
 use super::build::{certificates, destinations, secret};
 use super::error::{ConfigError, Place};
 use super::section::Section;
+use super::sip_apart;
 use crate::adapter::ims::{AccountSettings, Secret, Settings, TrunkSettings, WaySettings};
 use crate::adapter::sip::rtp::{RtpSettings, Srtp};
 use crate::adapter::sip::{TlsFiles, uri};
@@ -31,9 +32,12 @@ pub(super) fn settings(mut section: Section) -> Result<Settings, ConfigError> {
     let accounts = section.sections("account")?;
     let trunks = section.sections("trunk")?;
     section.finish()?;
+    let places: Vec<_> = accounts.iter().chain(&trunks).map(|table| table.place_of("listen")).collect();
     let accounts = accounts.into_iter().try_fold(Vec::new(), account)?;
     let trunks = trunks.into_iter().try_fold(Vec::new(), trunk)?;
-    Ok(Settings { rtp, dns, accounts, trunks })
+    let settings = Settings { rtp, dns, accounts, trunks };
+    sip_apart::check(&settings, &places)?;
+    Ok(settings)
 }
 
 fn rtp(section: &mut Section) -> Result<RtpSettings, ConfigError> {

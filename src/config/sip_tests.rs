@@ -90,3 +90,41 @@ fn mistakes_in_ways_to_telephone_networks_are_named() {
         assert!(error.contains("sip.rtp-ports"), "{error}");
     }
 }
+
+#[test]
+fn ways_share_an_address_where_calls_can_be_told_apart() {
+    let folder = Folder::new();
+    let shared =
+        |more: &str| TRUNK.replace("127.0.0.1:5061", "127.0.0.1:5060").replace("carrier", "other") + more;
+    let one = TRUNK.replace("127.0.0.1:5061", "127.0.0.1:5060");
+    // By the number called, by the sender, by the account's user.
+    for other in [
+        shared("").replace("+1408*", "+1650*"),
+        shared("peers = \"192.0.2.9\"\n").replace("sbc.test", "sbc2.test"),
+        ACCOUNT.replace("+14085550009", "+16505550009"),
+        ACCOUNT.to_owned(),
+    ] {
+        folder.load(&format!("{one}{other}")).unwrap();
+    }
+    let second = ACCOUNT.replace("+14085550009", "+14085550008");
+    folder.load(&format!("{ACCOUNT}{}", second.replace("sip:a@", "sip:b@"))).unwrap();
+    let peers = "peers = \"192.0.2.0/24\"\n";
+    for (toml, said) in [
+        (
+            format!("{one}{}", shared("")),
+            "the trunk carrier shares 127.0.0.1:5060, and calls could be for either",
+        ),
+        (format!("{one}{peers}{}peers = \"192.0.2.7\"\n", shared("").replace("sbc.test", "x.test")), "peers"),
+        (format!("{one}{}", shared("public = \"192.0.2.1\"\n").replace("+1408*", "+1*")), "public"),
+        (format!("{ACCOUNT}{second}"), "identities with different users"),
+        (
+            format!("{ACCOUNT}{}", one.replace("sbc.test;transport=tls", "ims.test")),
+            "the account a@ims.test shares",
+        ),
+        (format!("{TRUNK}{}", shared("").replace("127.0.0.1:5060", "0.0.0.0:5061")), "127.0.0.1:5061 too"),
+    ] {
+        let error = folder.error(&toml);
+        assert!(error.contains(said) && error.contains("right "), "{said}: {error}");
+        assert!(error.contains(".listen: "), "{error}");
+    }
+}

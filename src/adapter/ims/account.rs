@@ -187,7 +187,7 @@ impl<'a> Keeper<'a> {
                 Vec::new()
             }
         };
-        way.stack.know(&hops);
+        way.know(&hops);
         let transport = hops.first().map_or(rsipstack::sip::Transport::Udp, |hop| hop.transport);
         let profile = Profile {
             registrar: settings.registrar.clone(),

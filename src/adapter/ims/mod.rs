@@ -5,6 +5,7 @@
 //! |---|---|
 //! | a trunk or an account, and how a call leaves by it | `way` |
 //! | an account's registration | [`registration`], kept up by `account` |
+//! | one SIP end for several ways | `ends` |
 //! | calls that come in | `arriving` |
 //! | trying all that is configured | `check` |
 //! | a call's events, passed on | `bridge`, `far`; its media: `media`; who its dialog is: `dialogs` |
@@ -21,6 +22,7 @@ pub mod caller;
 mod check;
 mod dialogs;
 pub mod emergency;
+mod ends;
 mod far;
 pub mod headers;
 pub mod identity;
@@ -39,10 +41,8 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::adapter::sip::Beginning;
 use crate::adapter::sip::rtp::{possible, transcoded};
 use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
@@ -52,6 +52,7 @@ use account::Account;
 use bridge::{Begun, Side};
 pub use check::{Step, check};
 use dialogs::Dialogs;
+use ends::{End, Ends};
 use line::SipLine;
 use media::Media;
 pub use settings::{AccountSettings, Secret, Settings, TrunkSettings, WaySettings};
@@ -78,8 +79,8 @@ struct Record {
 pub struct Telephony {
     ways: Vec<Arc<Way>>,
     dialogs: Arc<Dialogs>,
-    /// What begins something at each way, until somebody listens.
-    beginnings: Mutex<Vec<mpsc::Receiver<Beginning>>>,
+    /// What begins something at each end, until somebody listens.
+    ends: Mutex<Vec<End>>,
     /// Aborts its tasks when dropped.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -87,27 +88,21 @@ pub struct Telephony {
 impl Telephony {
     /// Binds all ends. `folder`: what accounts keep over restarts.
     pub async fn bind(settings: &Settings, folder: &Path) -> Result<Arc<Self>, StartError> {
-        let (mut ways, mut beginnings) = (Vec::new(), Vec::new());
+        let (mut ways, mut ends) = (Vec::new(), Ends::new(settings));
         for account in &settings.accounts {
             let name = account.user.clone();
             let failed = |why| StartError { name: name.clone(), why };
             let kind = Kind::Account(Account::new(folder, account).map_err(failed)?);
-            let bound = Way::bind(name.clone(), &account.way, settings, kind).await;
-            let (way, begins) = bound.map_err(failed)?;
-            ways.push(way);
-            beginnings.push(begins);
+            ways.push(ends.way(&name, &account.way, kind).await.map_err(failed)?);
         }
         for trunk in &settings.trunks {
             let name = trunk.name.clone();
             let failed = |why| StartError { name: name.clone(), why };
             let kind = Kind::Trunk(Trunk::new(trunk.clone()));
-            let bound = Way::bind(name.clone(), &trunk.way, settings, kind).await;
-            let (way, begins) = bound.map_err(failed)?;
-            ways.push(way);
-            beginnings.push(begins);
+            ways.push(ends.way(&name, &trunk.way, kind).await.map_err(failed)?);
         }
         let (dialogs, tasks) = (Arc::default(), Mutex::default());
-        Ok(Arc::new(Self { ways, dialogs, beginnings: Mutex::new(beginnings), tasks }))
+        Ok(Arc::new(Self { ways, dialogs, ends: Mutex::new(ends.into_all()), tasks }))
     }
 
     /// Registers accounts and takes calls in, for this server's users; once.
@@ -117,11 +112,13 @@ impl Telephony {
                 "calls from telephone networks ring only where [certs] lets this server vouch for who calls"
             );
         }
-        let beginnings = std::mem::take(&mut *lock(&self.beginnings));
+        let ends = std::mem::take(&mut *lock(&self.ends));
         let mut tasks = lock(&self.tasks);
-        for (way, begins) in self.ways.iter().zip(beginnings) {
-            let (dialogs, service) = (self.dialogs.clone(), Arc::downgrade(service));
-            tasks.spawn(arriving::listen(way.clone(), dialogs, service.clone(), begins));
+        for end in ends {
+            tasks.spawn(arriving::listen(end, self.dialogs.clone(), Arc::downgrade(service)));
+        }
+        for way in &self.ways {
+            let service = Arc::downgrade(service);
             match &way.kind {
                 Kind::Account(_) => tasks.spawn(account::keep(way.clone(), service)),
                 Kind::Trunk(_) => tasks.spawn(way::watch(way.clone())),

@@ -25,6 +25,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What all of them have in common.
+    pub(super) fn ways(&self) -> impl Iterator<Item = &WaySettings> {
+        let accounts = self.accounts.iter().map(|account| &account.way);
+        accounts.chain(self.trunks.iter().map(|trunk| &trunk.way))
+    }
+
     /// Whether there is any.
     pub fn is_empty(&self) -> bool {
         self.accounts.is_empty() && self.trunks.is_empty()

@@ -1,26 +1,27 @@
 //! A way to a telephone network: an account or a trunk, and how a call leaves by it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rsipstack::sip::headers::{Header, make_header};
 use rsipstack::sip::{Request, Transport};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use super::account::{Account, State};
+use super::caller::Incoming;
 use super::emergency;
 use super::headers::{self, Form, Outgoing};
 use super::identity;
 use super::login::Login;
 use super::phone::Home;
-use super::settings::{Settings, TrunkSettings, WaySettings};
+use super::settings::{TrunkSettings, WaySettings};
 use crate::adapter::sip::rtp::{Leg, RtpPorts, RtpSettings, Srtp};
 use crate::adapter::sip::ua::{Credentials, Profile, Reliable};
 use crate::adapter::sip::value::{Address, value};
-use crate::adapter::sip::{Agent, Beginning, Beside, Habits, Hop, Listen, PRODUCT, Stack, ping, uri};
+use crate::adapter::sip::{Agent, Beginning, Beside, Hop, PRODUCT, Stack, ping, uri};
 use crate::clock;
 use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
@@ -33,6 +34,8 @@ const MIN_SE: Duration = Duration::from_secs(90);
 const SHUNNED: Duration = Duration::from_secs(30);
 /// Servers of which that is remembered.
 const MOST_SHUNNED: usize = 256;
+/// Addresses at which servers have been found.
+const MOST_KNOWN: usize = 256;
 
 /// A way.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub(super) struct Way {
     pub(super) ports: RtpPorts,
     pub(super) settings: WaySettings,
     pub(super) kind: Kind,
+    /// Where its servers have been found.
+    known: Mutex<HashSet<IpAddr>>,
     shunned: Mutex<HashMap<Hop, Instant>>,
 }
 
@@ -70,27 +75,62 @@ impl Trunk {
 }
 
 impl Way {
-    /// Binds its SIP end.
-    pub(super) async fn bind(
-        name: String,
+    /// At an end that is bound.
+    pub(super) fn new(
+        name: &str,
+        stack: Arc<Stack>,
         settings: &WaySettings,
-        all: &Settings,
+        rtp: &RtpSettings,
         kind: Kind,
-    ) -> io::Result<(Arc<Self>, mpsc::Receiver<Beginning>)> {
-        let listen = Listen {
-            address: settings.listen,
-            public: settings.public,
-            tls: settings.tls_listen,
-            files: settings.files.clone(),
-            peers: settings.peers.clone(),
-            rate: settings.rate,
-        };
-        let rtp = RtpSettings { srtp: settings.srtp, codecs: settings.codecs.clone(), ..all.rtp.clone() };
-        let ports = RtpPorts::new(rtp)?;
-        let habits = Habits { dns: all.dns.clone(), keys_in_clear: settings.srtp_in_clear };
-        let (stack, beginnings) = Stack::bind_with(&listen, habits).await?;
-        let (settings, shunned) = (settings.clone(), Mutex::default());
-        Ok((Arc::new(Self { name, stack, ports, settings, kind, shunned }), beginnings))
+    ) -> io::Result<Self> {
+        let rtp = RtpSettings { srtp: settings.srtp, codecs: settings.codecs.clone(), ..rtp.clone() };
+        Ok(Self {
+            name: name.to_owned(),
+            stack,
+            ports: RtpPorts::new(rtp)?,
+            settings: settings.clone(),
+            kind,
+            known: Mutex::default(),
+            shunned: Mutex::default(),
+        })
+    }
+
+    /// Takes in where its servers are: what comes from there is theirs.
+    pub(super) fn know(&self, hops: &[Hop]) {
+        self.stack.know(hops);
+        let mut known = lock(&self.known);
+        for hop in hops {
+            if known.len() < MOST_KNOWN {
+                known.insert(hop.address.ip());
+            }
+        }
+    }
+
+    /// Whether who sent this is a peer of its own.
+    pub(super) fn knows(&self, beginning: &Beginning) -> bool {
+        let from = beginning.from.ip();
+        let named =
+            |name: &String| self.settings.peer_names.contains(name) || self.domains().any(|own| own == *name);
+        self.settings.peers.iter().any(|peer| peer.contains(from))
+            || lock(&self.known).contains(&from.to_canonical())
+            || beginning.names.as_ref().is_some_and(|names| names.iter().any(named))
+    }
+
+    /// Whether everybody with a certificate is.
+    pub(super) fn takes_any(&self, beginning: &Beginning) -> bool {
+        self.settings.peer_names.is_empty() && beginning.names.is_some()
+    }
+
+    /// Whether a request is for a number of its own.
+    pub(super) fn is_called(&self, request: &Request) -> bool {
+        let called = || Incoming::read(request, false, &self.home()).to;
+        match &self.kind {
+            Kind::Account(account) => {
+                let user = request.uri.auth.as_ref().map(|auth| auth.user.as_str());
+                user == Some(account.user()) || called().as_ref() == Some(&account.settings.number)
+            }
+            Kind::Trunk(_) => called().is_some_and(|number| self.owns(&number)),
+        }
     }
 
     /// Whether it is used to call this number.
@@ -118,6 +158,18 @@ impl Way {
             Kind::Account(account) => &account.settings.registrar,
         };
         uri(whole).map(|uri| uri.host_with_port.to_string()).unwrap_or_default()
+    }
+
+    /// The hosts of its servers.
+    fn domains(&self) -> impl Iterator<Item = String> {
+        let servers = match &self.kind {
+            Kind::Trunk(trunk) => trunk.settings.servers.iter().collect(),
+            Kind::Account(Account { settings, .. }) => {
+                settings.proxy.iter().chain([&settings.registrar]).collect::<Vec<_>>()
+            }
+        };
+        let hosts = servers.into_iter().filter_map(|server| uri(server).ok());
+        hosts.map(|uri| uri.host_with_port.host.to_string().to_ascii_lowercase())
     }
 
     /// Whether what it says of who calls is believed.
@@ -302,7 +354,7 @@ pub(super) async fn watch(way: Arc<Way>) {
                     continue;
                 }
             };
-            way.stack.know(&hops);
+            way.know(&hops);
             for hop in hops.iter().filter(|_| trunk.settings.ping.is_some()) {
                 match ping::options(&way.stack, server, hop, PONG).await {
                     None | Some(408 | 503) => way.shun(hop),
