@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ript::adapter::ims::{Settings, Telephony, TrunkSettings, WaySettings};
 use ript::adapter::sip::TlsFiles;
@@ -57,6 +58,7 @@ pub fn trunk(own: u16, servers: &[String], ours: &str, theirs: &str) -> TrunkSet
             peers: vec!["127.0.0.1".parse().unwrap()],
             peer_names: vec![],
             rate: Rate::per_second(500),
+            keepalive: Duration::from_secs(120),
             destinations: Destinations::new([theirs]).unwrap(),
             codecs: RtpSettings::all_codecs(),
             srtp: Srtp::Off,

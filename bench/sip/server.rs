@@ -60,6 +60,7 @@ fn trunk(far: SocketAddr, rtp: &RtpSettings) -> TrunkSettings {
             peers: vec!["127.0.0.1".parse().expect("an address")],
             peer_names: vec![],
             rate: Rate::per_second(10_000),
+            keepalive: std::time::Duration::from_secs(120),
             destinations: numbers("+1*"),
             codecs: rtp.codecs.clone(),
             srtp: rtp.srtp,

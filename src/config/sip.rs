@@ -24,6 +24,9 @@ const LISTEN: &str = "an address and a port of this machine: \"0.0.0.0:5060\"";
 /// Requests a second of one peer that begin something.
 const REQUESTS_PER_SECOND: u32 = 500;
 
+/// RFC 5626 §4.4.1
+const KEEPALIVE: Duration = Duration::from_secs(120);
+
 /// Reads all of it.
 pub(super) fn settings(mut section: Section) -> Result<Settings, ConfigError> {
     let rtp = rtp(&mut section)?;
@@ -81,6 +84,7 @@ fn way(section: &mut Section) -> Result<WaySettings, ConfigError> {
     let names = "domains of certificates: \"sbc.carrier.example\"";
     let names_place = section.place_of("peer-names");
     let peer_names = section.many("peer-names", names, |text, _| domain(text))?.unwrap_or_default();
+    let keepalive = section.ms("keepalive-ms", 1_000)?.unwrap_or(KEEPALIVE);
     let rate = section.whole("requests-per-second", 1..=1_000_000)?.unwrap_or(REQUESTS_PER_SECOND);
     let called = destinations(section, "destinations")?;
     let codecs = section.many("codecs", "codecs, best first: \"opus\", \"PCMA\"", codec)?;
@@ -108,6 +112,7 @@ fn way(section: &mut Section) -> Result<WaySettings, ConfigError> {
         peers: peers.unwrap_or_default(),
         peer_names,
         rate: Rate::per_second(rate),
+        keepalive,
         destinations: section.need("destinations", called, why)?,
         codecs: codecs.unwrap_or_else(RtpSettings::all_codecs),
         srtp,

@@ -75,8 +75,11 @@ impl<'a> Ends<'a> {
             peers: all.iter().flat_map(|way| way.peers.clone()).collect(),
             rate: Rate { per_second: most(|rate| rate.per_second), burst: most(|rate| rate.burst) },
         };
-        let habits =
-            Habits { dns: self.settings.dns.clone(), keys_in_clear: all.iter().any(|way| way.srtp_in_clear) };
+        let habits = Habits {
+            dns: self.settings.dns.clone(),
+            keepalive: all.iter().map(|way| way.keepalive).min(),
+            keys_in_clear: all.iter().any(|way| way.srtp_in_clear),
+        };
         Stack::bind_with(&listen, habits).await
     }
 }

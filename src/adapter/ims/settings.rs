@@ -54,6 +54,8 @@ pub struct WaySettings {
     pub peer_names: Vec<String>,
     /// Requests a second that begin something, of one peer.
     pub rate: Rate,
+    /// RFC 5626 §4.4.1: how often who is reached by TCP or TLS is asked whether it is there.
+    pub keepalive: Duration,
     /// Whom it is used to call.
     pub destinations: Destinations,
     /// Codecs, best first.

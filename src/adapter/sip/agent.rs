@@ -156,15 +156,9 @@ async fn run(
             },
             () = until(ua.next_timeout()) => Input::Tick,
         };
-        let unanswered = match &input {
-            Input::Request(id, request) => Some((*id, request.clone())),
-            _ => None,
-        };
+        // Requests are answered by it, whatever they are.
         if let Err(refused) = ua.handle(clock::instant(), input) {
             tracing::debug!(%refused, "a SIP call takes no such thing now");
-            if let Some((id, request)) = unanswered {
-                seat.respond(id, reply::response(&request, 500, vec![]));
-            }
         }
     }
 }

@@ -57,7 +57,11 @@ impl Frames {
         let end = self.buffer[from..].windows(4).position(|four| four == b"\r\n\r\n");
         let Some(end) = end.map(|end| from + end + 4) else {
             self.seen = self.buffer.len();
-            return if self.seen > LONGEST { self.lost("a message that is too long", self.seen) } else { Ok(None) };
+            return if self.seen > LONGEST {
+                self.lost("a message that is too long", self.seen)
+            } else {
+                Ok(None)
+            };
         };
         let length = match length(&self.buffer[..end]) {
             Ok(length) => length,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a call's signalling, pure | [`ua`] |
 //! | a call's media | [`rtp`] |
-//! | sockets | `stack`, `streams`; whose a message is: `routes`, `beginning`; who is heard: `guard`, `watch`, `strict` |
+//! | sockets | `stack`, `datagrams`, `streams` (`connection`, `frame`, `tls`); whose a message is: `routes`, `beginning`; who is heard: `guard`, `watch`, `strict` |
 //! | a user agent's place there | `seat`; at work: `agent` |
 //! | where requests go | `hop`, by DNS: `names`; whether somebody is there: `ping` |
 //! | passwords | [`digest`] |
@@ -12,7 +12,10 @@
 
 mod agent;
 mod beginning;
+mod connection;
+mod datagrams;
 pub mod digest;
+mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
@@ -26,6 +29,7 @@ mod seat;
 mod stack;
 mod streams;
 mod strict;
+mod tls;
 pub mod ua;
 pub mod value;
 mod watch;
@@ -36,4 +40,4 @@ pub use hop::{Hop, NoHop, uri};
 pub use reply::response as answer;
 pub use seat::Seat;
 pub use stack::{Habits, Listen, PRODUCT, Stack};
-pub use streams::TlsFiles;
+pub use tls::TlsFiles;

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rsipstack::platform::net::UdpSocket as _;
-use rsipstack::sip::{Method, SipMessage, Transport, Uri};
+use rsipstack::sip::{HeadersExt as _, Method, SipMessage, Transport, Uri};
 use rsipstack::transaction::endpoint::EndpointOption;
 use rsipstack::transaction::{Endpoint, EndpointBuilder, Transaction};
+use rsipstack::transport::channel::ChannelConnection;
 use rsipstack::transport::transport_layer::DomainResolver;
 use rsipstack::transport::udp::{UdpConnection, UdpInner};
 use rsipstack::transport::{SipAddr, SipConnection, TransportLayer};
@@ -19,12 +19,14 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::beginning::{Beginning, Responder};
-use super::guard::{Gate, Guarded};
+use super::datagrams::Datagrams;
+use super::guard::Gate;
 use super::hop::{self, Hop, NoHop};
 use super::names::Names;
 use super::reply;
 use super::routes::{Arrived, Beginner, Routes};
-use super::streams::{Streams, TlsFiles};
+use super::streams::Streams;
+use super::tls::TlsFiles;
 use super::watch::Watch;
 use crate::protocol::network::Network;
 use crate::service::lock;
@@ -42,9 +44,14 @@ pub(super) const CALM: u32 = 5;
 pub struct Habits {
     /// The DNS servers that are asked; none: the system's.
     pub dns: Vec<SocketAddr>,
+    /// RFC 5626 §4.4.1: how often who we connected to is asked whether it is there; none: as usual.
+    pub keepalive: Option<Duration>,
     /// Keys of media may go by UDP and TCP, where others can read them.
     pub keys_in_clear: bool,
 }
+
+/// RFC 5626 §4.4.1: at the latest.
+const KEEPALIVE: Duration = Duration::from_secs(120);
 
 /// Where one end listens, and to whom.
 #[derive(Clone, Debug)]
@@ -109,15 +116,22 @@ impl Stack {
         let told = |address: SocketAddr| SocketAddr::new(advertised(listen, address.ip()), address.port());
         let address = told(bound);
         let layer = TransportLayer::new_with_domain_resolver(stop.clone(), Box::new(NoNames));
-        let guarded = Arc::new(Guarded { socket, gate: gate.clone() });
-        let local = guarded.local_addr().map_err(other)?;
-        let inner = UdpInner { conn: guarded, addr: sip(Transport::Udp, local) };
+        let datagrams = Arc::new(Datagrams(socket));
+        let inner = UdpInner { conn: datagrams.clone(), addr: sip(Transport::Udp, bound) };
         let udp = UdpConnection::attach(inner, Some(address), Some(stop.child_token())).await;
-        layer.add_transport(udp.into());
-        let streams = Streams::bind(listen, bound, address, gate.clone(), stop.clone()).await?;
+        layer.add_transport(udp.clone().into());
+        // All that comes goes to the transactions by this, whatever socket it came by.
+        let (feed, fed) = mpsc::unbounded_channel();
+        let nowhere = sip(Transport::Udp, (Ipv4Addr::UNSPECIFIED, 0).into());
+        let feeder =
+            ChannelConnection::create_connection(fed, mpsc::unbounded_channel().0, nowhere, None).await;
+        layer.add_connection(feeder.map_err(other)?.into());
+        let keepalive = habits.keepalive.unwrap_or(KEEPALIVE);
+        let streams =
+            Streams::bind(listen, bound, gate.clone(), feed.clone(), keepalive, stop.clone()).await?;
         let tls = streams.tls().map(told);
         let routes = Arc::new(Routes::default());
-        let watch = Watch { gate: gate.clone(), routes: routes.clone(), streams: streams.clone() };
+        let watch = Watch { gate: gate.clone(), routes: routes.clone() };
         // RFC 3261 §13.2.2.4: the UA core acknowledges 2xx.
         let option = EndpointOption { auto_ack_2xx: false, ..EndpointOption::default() };
         let endpoint = EndpointBuilder::new()
@@ -135,7 +149,7 @@ impl Stack {
             streams,
             names: Names::new(&habits.dns),
             habits,
-            gate,
+            gate: gate.clone(),
             address,
             tls,
             tasks: Mutex::default(),
@@ -145,6 +159,7 @@ impl Stack {
         stack.spawn(async move {
             let _ = serving.serve().await;
         });
+        stack.spawn(datagrams.listen(gate, udp, feed));
         stack.streams.serve(&stack);
         let weak = Arc::downgrade(&stack);
         stack.spawn(async move {
@@ -200,6 +215,11 @@ impl Stack {
         }
     }
 
+    /// Cancelled when the connection to a place is gone; none: there is none.
+    pub fn flow(&self, hop: &Hop) -> Option<CancellationToken> {
+        self.streams.open(hop.address, hop.transport)?.cancel_token()
+    }
+
     /// Takes addresses in that turned out to be a peer's.
     pub fn know(&self, hops: &[Hop]) {
         self.gate.know(hops.iter().map(|hop| hop.address.ip()));
@@ -225,7 +245,7 @@ impl Stack {
     /// A new server transaction: a dialog's, or the beginning of something.
     fn received(self: &Arc<Self>, transaction: Transaction, begin: &mpsc::Sender<Beginning>) {
         let request = transaction.original.clone();
-        let transport = transaction.connection.as_ref().map_or(Transport::Udp, SipConnection::transport);
+        let transport = transaction.connection.as_ref().map_or(Transport::Udp, transport_of);
         let responder = Responder { sender: transaction.tu_sender.clone(), transport };
         if reply::to_tag(&request).is_some() {
             match self.routes.dialog(&request) {
@@ -303,8 +323,19 @@ impl DomainResolver for NoNames {
     }
 }
 
+/// A stream's place says what it is; UDP has none.
+fn transport_of(connection: &SipConnection) -> Transport {
+    connection.get_remote_addr().and_then(|remote| remote.r#type).unwrap_or(Transport::Udp)
+}
+
+/// A stream's far end; of UDP, what was written into Via when it came (RFC 3261 §18.2.1, RFC 3581 §4).
 fn source(transaction: &Transaction) -> Option<SocketAddr> {
-    transaction.connection.as_ref()?.get_remote_addr()?.get_socketaddr().ok()
+    if let Some(remote) = transaction.connection.as_ref()?.get_remote_addr() {
+        return remote.get_socketaddr().ok();
+    }
+    let via = transaction.original.via_header().ok()?;
+    let (_, from) = SipConnection::parse_target_from_via(via).ok()?;
+    from.try_into().ok()
 }
 
 fn advertised(listen: &Listen, bound: IpAddr) -> IpAddr {

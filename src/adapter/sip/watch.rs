@@ -11,14 +11,12 @@ use super::guard::{Admission, Gate};
 use super::reply;
 use super::routes::{Routes, is_invite, is_success};
 use super::stack::CALM;
-use super::streams::Streams;
 use super::strict;
 
 /// Sees each message before the transactions do.
 pub(super) struct Watch {
     pub(super) gate: Arc<Gate>,
     pub(super) routes: Arc<Routes>,
-    pub(super) streams: Arc<Streams>,
 }
 
 impl Watch {
@@ -63,15 +61,7 @@ impl TransportEventInspector for Watch {
                     self.routes.accepted(response);
                 }
             }
-            TransportEvent::New(_) => {}
-            TransportEvent::Closed(connection) => {
-                if let Some(remote) = connection.get_remote_addr()
-                    && let Ok(remote) = remote.get_socketaddr()
-                {
-                    self.streams.closed(remote, connection.transport());
-                    self.gate.disprove(remote);
-                }
-            }
+            TransportEvent::New(_) | TransportEvent::Closed(_) => {}
         }
         Some(event)
     }
