@@ -9,9 +9,12 @@ use ript::adapter::sip::ua::{Command, Event, Profile, Reliable};
 use ript::adapter::sip::{Agent, Beginning, Hop, Listen, Stack, TlsFiles, answer};
 use ript::client::Handler;
 use ript::client::audio::AudioCodec;
+use ript::identity::devca::DevCa;
 use ript::identity::passport::Attest;
 use ript::service::rate::Rate;
 use rsipstack::sip::{Method, Transport};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::mpsc;
 
 use crate::client_calls::device;
@@ -27,11 +30,16 @@ const DAVE: &str = "+493012345";
 
 /// A SIP end of somebody else, at this address.
 async fn somebody(address: &str) -> (Arc<Stack>, mpsc::Receiver<Beginning>) {
+    certified(address, TlsFiles::default()).await
+}
+
+/// The same, with a certificate.
+async fn certified(address: &str, files: TlsFiles) -> (Arc<Stack>, mpsc::Receiver<Beginning>) {
     let listen = Listen {
         address: format!("{address}:0").parse().unwrap(),
         public: None,
         tls: None,
-        files: TlsFiles::default(),
+        files,
         peers: vec!["127.0.0.1".parse().unwrap()],
         rate: Rate::per_second(100),
     };
@@ -40,8 +48,13 @@ async fn somebody(address: &str) -> (Arc<Stack>, mpsc::Receiver<Beginning>) {
 
 /// Somebody calls this user at our server.
 fn dial(stack: &Arc<Stack>, user: &str, at: SocketAddr) -> Agent {
+    dial_by(stack, user, at, Transport::Udp)
+}
+
+fn dial_by(stack: &Arc<Stack>, user: &str, at: SocketAddr, transport: Transport) -> Agent {
     let own = stack.address(Transport::Udp);
-    let target = format!("sip:{user}@{at}");
+    let suffix = if transport == Transport::Tls { ";transport=tls" } else { "" };
+    let target = format!("sip:{user}@{at}{suffix}");
     let profile = Profile {
         from: format!("<sip:{FROM}@{own}>"),
         to: format!("<{target}>"),
@@ -56,7 +69,7 @@ fn dial(stack: &Arc<Stack>, user: &str, at: SocketAddr) -> Agent {
         product: "somebody".to_owned(),
         seed: uuid::Uuid::new_v4().as_u128(),
     };
-    let hop = Hop { address: at, transport: Transport::Udp, name: at.ip().to_string() };
+    let hop = Hop { address: at, transport, name: at.ip().to_string() };
     Agent::place(stack, profile, Some(SDP.to_owned()), (&target, hop), None)
 }
 
@@ -144,4 +157,42 @@ async fn two_trunks_and_an_account_share_a_port() {
     assert_eq!(refused(dial(&other, CAROL, at)).await, Some(404));
     let (stranger, _none) = somebody("127.0.0.6").await;
     assert_eq!(refused(dial(&stranger, BOB, at)).await, Some(403));
+}
+
+/// A certificate of this name.
+fn files(folder: &std::path::Path, ca: &DevCa, name: &str) -> TlsFiles {
+    let cert = ca.issue_server(&[name], ript::clock::now()).unwrap();
+    let file = |kind: &str, text: &str| {
+        let path = folder.join(format!("{name}-{kind}.pem"));
+        std::fs::write(&path, text).unwrap();
+        Some(path)
+    };
+    let roots = vec![CertificateDer::from_pem_slice(ca.cert_pem().as_bytes()).unwrap()];
+    TlsFiles { certificate: file("cert", &cert.cert_pem), key: file("key", &cert.key_pem), roots }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_tell_trunks_apart_whose_calls_come_from_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = DevCa::generate(ript::clock::now()).unwrap();
+    let (own, tls) = (free(), free());
+    let at: SocketAddr = ([127, 0, 0, 1], tls).into();
+    let shared = files(folder.path(), &ca, "ours.test");
+    let of = |name: &str, attest| {
+        let mut trunk = named(name, own, "127.0.0.9", "+1408*", attest);
+        trunk.way.peers.clear();
+        trunk.way.peer_names = vec![name.to_owned()];
+        (trunk.way.tls_listen, trunk.way.files) = (Some(at), shared.clone());
+        trunk
+    };
+    let trunks = vec![of("a.test", Attest::A), of("b.test", Attest::B)];
+    let settings = Settings { rtp: rtp(), dns: vec![], accounts: vec![], trunks };
+    let (ours, _telephony) = world_with(folder.path(), settings).await;
+    let bob = device(&ours, "bob", BOB, &AudioCodec::ALL).await;
+    for (name, attest) in [("b.test", "B"), ("a.test", "A")] {
+        let (stack, _calls) = certified("127.0.0.2", files(folder.path(), &ca, name)).await;
+        assert_eq!(rings(&bob, dial_by(&stack, BOB, at, Transport::Tls)).await, attest);
+    }
+    let (stack, _calls) = certified("127.0.0.2", files(folder.path(), &ca, "c.test")).await;
+    assert_eq!(refused(dial_by(&stack, BOB, at, Transport::Tls)).await, Some(403));
 }

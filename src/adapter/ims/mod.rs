@@ -5,7 +5,7 @@
 //! |---|---|
 //! | a trunk or an account, and how a call leaves by it | `way` |
 //! | an account's registration | [`registration`], kept up by `account` |
-//! | one SIP end for several ways | `ends` |
+//! | one SIP end for several ways | `ends`; whose a request is: `peers` |
 //! | calls that come in | `arriving` |
 //! | trying all that is configured | `check` |
 //! | a call's events, passed on | `bridge`, `far`; its media: `media`; who its dialog is: `dialogs` |
@@ -30,6 +30,7 @@ mod kept;
 mod line;
 pub mod login;
 mod media;
+mod peers;
 pub mod phone;
 pub mod registration;
 mod settings;
