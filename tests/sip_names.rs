@@ -224,5 +224,7 @@ async fn calls_whose_server_nobody_knows_hold_no_others_up() {
         placed.ended().await.reason
     };
     let (lost, fine) = soon("both", async { tokio::join!(nowhere, fine) }).await;
-    assert_eq!((lost.as_str(), fine.as_str()), ("bad-gateway", "busy"));
+    assert_eq!(fine, "busy");
+    // A client that asks again, as on a machine that is busy, is told that it has asked.
+    assert!(["bad-gateway", "passport-replay"].contains(&lost.as_str()), "{lost}");
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use rsipstack::sip::headers::{Header, make_header};
 use rsipstack::sip::{Request, Transport};
 use serde_json::Value;
@@ -132,8 +133,9 @@ impl Way {
     async fn hops(&self, servers: &[String]) -> Result<VecDeque<(String, Hop)>, Problem> {
         let mut found = Vec::new();
         let mut why = String::new();
-        for server in servers {
-            match self.stack.resolve(server).await {
+        let all = join_all(servers.iter().map(|server| self.stack.resolve(server))).await;
+        for (server, places) in servers.iter().zip(all) {
+            match places {
                 Ok(hops) => found.extend(hops.into_iter().map(|hop| (server.clone(), hop))),
                 Err(error) => why = error.to_string(),
             }

@@ -84,6 +84,7 @@ impl Frames {
     }
 
     fn lost(&mut self, why: &'static str, end: usize) -> Result<Option<Frame>, Lost> {
+        self.seen = 0;
         Err(Lost { why, head: self.buffer.split_to(end).freeze() })
     }
 }
@@ -98,10 +99,10 @@ fn length(head: &[u8]) -> Result<usize, &'static str> {
             continue;
         }
         let digits = !value.is_empty() && value.len() <= 9 && value.iter().all(u8::is_ascii_digit);
-        let number = value.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit.wrapping_sub(b'0')));
         if !digits {
             return Err("a Content-Length that is no number");
         }
+        let number = value.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
         if found.replace(number).is_some_and(|before| before != number) {
             return Err("Content-Length more than once");
         }

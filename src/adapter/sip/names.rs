@@ -20,10 +20,10 @@ use super::hop::{self, Found, Hop, Naptr, NoHop, Records, Srv};
 use crate::service::lock;
 
 /// How long one question may take, and how often it is asked.
-const QUESTION: Duration = Duration::from_secs(2);
+const QUESTION: Duration = Duration::from_millis(900);
 const ATTEMPTS: usize = 2;
-/// How long all questions about one URI may take.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long all questions about one URI may take: whoever places a call waits, and asks again after three seconds.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest that something is believed: an entry by mistake must not stay for a week.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// The longest that something is believed not to be.
