@@ -157,6 +157,8 @@ mod tests {
             ("Content-Length: x", "no number"),
             ("Content-Length: -1", "no number"),
             ("Content-Length:", "no number"),
+            ("Content-Length: 99999999999999999999999999", "no number"),
+            ("l: :L5LL:5LL5L5L5LLL55555555555555555555", "no number"),
             ("Content-Length: 1\r\nl: 2", "more than once"),
             ("Content-Length: 999999999", "too long"),
         ] {
