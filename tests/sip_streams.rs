@@ -103,6 +103,24 @@ fn is_blank(text: &str) -> bool {
     text.len() >= 4 && text.chars().all(|c| c == '\r' || c == '\n')
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_far_end_that_takes_nothing_is_given_up_and_nobody_waits_for_it() {
+    let (stack, _beginnings) = Stack::bind(&listen()).await.unwrap();
+    let at = stack.address(Transport::Tcp);
+    let options = request("OPTIONS", "Require: nothing\r\nContent-Length: 0");
+    let mut greedy = TcpStream::connect(at).await.unwrap();
+    let many = options.repeat(100);
+    let asking = tokio::spawn(async move { while greedy.write_all(many.as_bytes()).await.is_ok() {} });
+    let mut other = TcpStream::connect(at).await.unwrap();
+    soon("the end of it", async {
+        while !asking.is_finished() {
+            other.write_all(options.as_bytes()).await.unwrap();
+            assert!(until(&mut other, b"\r\n\r\n").await.starts_with("SIP/2.0 420 "));
+        }
+    })
+    .await;
+}
+
 /// A far end on TCP, and the connection that a stack makes to it.
 async fn connected(habits: Habits) -> (Arc<Stack>, TcpListener, TcpStream, Hop) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

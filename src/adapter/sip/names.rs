@@ -80,9 +80,10 @@ impl Names {
         let mut kept = lock(&self.kept);
         match &found {
             Ok(hops) => {
-                if kept.len() < MOST_KEPT || kept.contains_key(&key) {
-                    kept.insert(key, hops.clone());
+                if kept.len() >= MOST_KEPT {
+                    kept.clear();
                 }
+                kept.insert(key, hops.clone());
             }
             Err(NoHop::Silent { name, why }) => {
                 if let Some(hops) = kept.get(&key) {

@@ -178,15 +178,17 @@ impl Stack {
 
     /// A URI by which others reach a user of this end.
     pub fn contact(&self, user: &str, transport: Transport) -> String {
-        // RFC 3261 §25.1: what may stand there unescaped.
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b);
-        let user = if !user.is_empty() && user.bytes().all(plain) { user } else { "ript" };
         let suffix = match transport {
             Transport::Tcp => ";transport=tcp",
             Transport::Tls => ";transport=tls",
             _ => "",
         };
-        format!("sip:{user}@{}{suffix}", self.address(transport))
+        format!("sip:{}@{}{suffix}", plain(user), self.address(transport))
+    }
+
+    /// The same for sips: what is there is reached by TLS only (RFC 3261 §8.1.1.8).
+    pub fn secure_contact(&self, user: &str) -> String {
+        format!("sips:{}@{}", plain(user), self.address(Transport::Tls))
     }
 
     /// The places for a URI, the one to try first first.
@@ -194,16 +196,9 @@ impl Stack {
         self.hops(&hop::uri(uri)?).await
     }
 
-    /// The same for sips: what is there is reached by TLS only (RFC 3261 §8.1.1.8).
-    pub fn secure_contact(&self, user: &str) -> String {
-        let contact = self.contact(user, Transport::Udp);
-        let user = contact.split_once('@').map_or("sip:ript", |(user, _)| user);
-        format!("sips{}@{}", &user[3..], self.address(Transport::Tls))
-    }
-
     pub(super) async fn hops(&self, uri: &Uri) -> Result<Vec<Hop>, NoHop> {
         let mut hops = self.names.resolve(uri).await?;
-        if self.address.is_ipv4() {
+        if self.streams.is_ipv4() {
             hops.retain(|hop| hop.address.is_ipv4());
         }
         match hops.is_empty() {
@@ -231,7 +226,7 @@ impl Stack {
         self.gate.counts()
     }
 
-    /// What came by UDP and was no message by RFC 3261: dropped, and refused.
+    /// What came and was no message by RFC 3261: dropped, and refused.
     pub fn malformed(&self) -> (u64, u64) {
         self.gate.malformed()
     }
@@ -321,6 +316,12 @@ impl DomainResolver for NoNames {
     async fn resolve(&self, target: &SipAddr) -> rsipstack::Result<SipAddr> {
         Err(rsipstack::Error::DnsResolutionError(target.to_string()))
     }
+}
+
+/// RFC 3261 §25.1: what may stand before an @ unescaped.
+fn plain(user: &str) -> &str {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b);
+    if !user.is_empty() && user.bytes().all(plain) { user } else { "ript" }
 }
 
 /// A stream's place says what it is; UDP has none.

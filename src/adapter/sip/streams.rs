@@ -83,6 +83,10 @@ impl Streams {
         }))
     }
 
+    pub(super) fn is_ipv4(&self) -> bool {
+        self.local.is_ipv4()
+    }
+
     pub(super) fn tls(&self) -> Option<SocketAddr> {
         self.tls_address
     }
