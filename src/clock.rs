@@ -27,6 +27,14 @@ pub fn elapsed() -> Duration {
     instant().duration_since(*start)
 }
 
+/// Returns then; none: never.
+pub async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Wall-clock time in whole milliseconds since 1970, monotonic within a process.
 pub fn now() -> Timestamp {
     let (_, wall) = anchor();

@@ -50,16 +50,30 @@ async fn connected(alice: &Handler, bob: &Handler) -> (Call, Call) {
 }
 
 /// `ript serve --dev` as a process of its own; killed when dropped.
-struct Server(Child);
+pub struct Server(Child);
 
 impl Server {
-    fn start(data: &Path, port: u16) -> Self {
+    pub fn start(data: &Path, port: u16) -> Self {
+        Self::with(data, port, &[])
+    }
+
+    /// With more arguments.
+    pub fn with(data: &Path, port: u16, more: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ript"));
-        command.args(["serve", "--dev", "--listen", &format!("127.0.0.1:{port}"), "--data"]).arg(data);
+        command
+            .args(["serve", "--dev", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+            .arg(data)
+            .args(more);
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    fn kill(mut self) {
+    /// Ends it in order: SIGTERM.
+    pub fn stop(mut self) {
+        let told = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
+        assert!(told.success() && self.0.wait().unwrap().success());
+    }
+
+    pub fn kill(mut self) {
         // SIGKILL on Unix.
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -73,7 +87,7 @@ impl Drop for Server {
     }
 }
 
-async fn user(data: &Path, port: u16, name: &str, number: &str) -> Handler {
+pub async fn user(data: &Path, port: u16, name: &str, number: &str) -> Handler {
     let ready = async {
         while !data.join("ca.pem").exists() || !data.join("passport-key.pem").exists() {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -64,6 +64,7 @@ mod sip_digest;
 mod sip_fuzz;
 mod sip_names;
 mod sip_phone;
+mod sip_restart;
 mod sip_shared;
 mod sip_streams;
 mod sip_tls;

@@ -380,6 +380,32 @@ async fn holds_are_told_and_silence_the_way_there() {
     phone.hears(20).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leg_that_was_written_down_has_its_ports_again_where_they_are_free() {
+    let ports = RtpPorts::new(settings(Srtp::Off)).unwrap();
+    let (leg, _events) = ports.session().unwrap();
+    assert_eq!(leg.kept(), None);
+    let phone =
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 8\r\n";
+    leg.offered(phone).unwrap();
+    let (kept, port) = (leg.kept().unwrap(), leg.port());
+    // Another has them: the offer that follows names others.
+    let (elsewhere, _events) = ports.resume(kept.clone()).unwrap();
+    assert_ne!(elsewhere.port(), port);
+    assert!(elsewhere.reoffer(false).contains(&format!("m=audio {} RTP/AVP 8", elsewhere.port())));
+    drop(leg);
+    let again = soon("the ports", async {
+        loop {
+            let (leg, _events) = RtpPorts::new(settings(Srtp::Off)).unwrap().resume(kept.clone()).unwrap();
+            if leg.port() == port {
+                return leg;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(again.await.kept().map(|again| again == kept), Some(true));
+}
+
 /// A far side that is a leg too, spoken through without a call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn encrypted_speech_is_heard_and_comes_back() {

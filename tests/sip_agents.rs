@@ -22,7 +22,7 @@ const ANSWER: &str =
 /// No two calls have the same Call-ID and tag.
 static SEED: AtomicU64 = AtomicU64::new(7);
 
-fn listen(peers: &[&str]) -> Listen {
+pub fn listen(peers: &[&str]) -> Listen {
     Listen {
         address: "127.0.0.1:0".parse().unwrap(),
         public: None,
@@ -33,11 +33,11 @@ fn listen(peers: &[&str]) -> Listen {
     }
 }
 
-async fn end(peers: &[&str]) -> (Arc<Stack>, mpsc::Receiver<Beginning>) {
+pub async fn end(peers: &[&str]) -> (Arc<Stack>, mpsc::Receiver<Beginning>) {
     Stack::bind(&listen(peers)).await.unwrap()
 }
 
-fn profile(own: SocketAddr, target: String, transport: &str) -> Profile {
+pub fn profile(own: SocketAddr, target: String, transport: &str) -> Profile {
     Profile {
         from: format!("<sip:alice@{own}>"),
         to: format!("<{target}>"),
@@ -54,7 +54,7 @@ fn profile(own: SocketAddr, target: String, transport: &str) -> Profile {
     }
 }
 
-fn place(from: &Arc<Stack>, to: &Stack, transport: Transport) -> Agent {
+pub fn place(from: &Arc<Stack>, to: &Stack, transport: Transport) -> Agent {
     let at = to.address(transport);
     let suffix = if transport == Transport::Tcp { ";transport=tcp" } else { "" };
     let target = format!("sip:bob@{at}{suffix}");
@@ -69,7 +69,7 @@ async fn next(agent: &mut Agent) -> Event {
 }
 
 /// Takes the next call in, and its offer.
-async fn take(stack: &Arc<Stack>, calls: &mut mpsc::Receiver<Beginning>) -> Agent {
+pub async fn take(stack: &Arc<Stack>, calls: &mut mpsc::Receiver<Beginning>) -> Agent {
     let call = soon("a call", calls.recv()).await.unwrap();
     assert!(call.known);
     let suffix = if call.transport == Transport::Tcp { ";transport=tcp" } else { "" };

@@ -66,6 +66,7 @@ pub(crate) enum Command {
     Release(LegId, String, Answer<Result<Parcel, Refusal>>),
     Depart(Result<Box<Leaving>, Problem>),
     Adopt(Result<Parcel, Code>),
+    Keep(LegId, Value),
 }
 
 /// A leg on its way from one call to another, with its open byways.
@@ -298,6 +299,7 @@ impl Actor {
                     }
                 }
             }
+            Command::Keep(leg, record) => self.keep(leg, record).await,
             Command::Depart(Err(problem)) => {
                 let input = Input::NotRouted { purpose: Purpose::Place, code: problem.code };
                 if let Err(problem) = self.input(input).await {
@@ -320,6 +322,20 @@ impl Actor {
                     tracing::warn!(code = problem.code.as_str(), "a transfer could not be written down");
                 }
             }
+        }
+    }
+
+    /// How a gateway finds its leg again, from now on.
+    async fn keep(&mut self, leg: LegId, record: Value) {
+        let over = self.call.over();
+        let Some(away) = self.away.as_mut().filter(|away| away.leg == leg && !over) else { return };
+        away.record = record;
+        // What can't be written now goes along with the next change.
+        if let Err(problem) = self.put().await {
+            tracing::warn!(
+                code = problem.code.as_str(),
+                "how a call is found again could not be written down"
+            );
         }
     }
 
@@ -347,9 +363,10 @@ impl Actor {
     }
 
     async fn write_down(&mut self) -> Result<(), Problem> {
-        if !self.call.take_changed() {
-            return Ok(());
-        }
+        if self.call.take_changed() { self.put().await } else { Ok(()) }
+    }
+
+    async fn put(&mut self) -> Result<(), Problem> {
         let Some(service) = self.service.upgrade() else { return Ok(()) };
         let write =
             record(&self.call, self.idempotency.as_ref(), self.replay.as_deref(), self.away.as_ref())?;

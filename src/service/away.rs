@@ -116,13 +116,12 @@ pub(crate) fn carry(
     let Away { leg, device, record } = away;
     let handler = device.key;
     let (gateway, ports) = (service.settings.gateway.clone(), service.ports.clone());
+    let line = match (line, gateway) {
+        (None, Some(gateway)) => gateway.resume(record),
+        (line, _) => Box::pin(std::future::ready(line)),
+    };
     Box::pin(async move {
-        let line = match (line, gateway) {
-            (Some(line), _) => Some(line),
-            (None, Some(gateway)) => gateway.resume(record).await,
-            (None, None) => None,
-        };
-        match line {
+        match line.await {
             Some(line) => line.carry(OurEnd { leg, device, calls, ports }).await,
             None => {
                 let body = ClientBody::End { reason: Some("lost".to_owned()) };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::actor::CallHandle;
+use super::actor::{CallHandle, Command};
 use super::consumers::Consumer;
 use super::ports::Ports;
 use crate::call::Device;
@@ -83,6 +83,13 @@ impl OurEnd {
     pub fn handler(&self) -> HandlerKey {
         self.device.key
     }
+
+    /// What [`Gateway::resume`] finds the call again by from now on; what is said on the leg after this is written down after it.
+    pub async fn keep(&self, record: Value) {
+        if let Err(problem) = self.calls.send(Command::Keep(self.leg, record)).await {
+            tracing::debug!(code = problem.code.as_str(), "how a call is found again can't be written down");
+        }
+    }
 }
 
 /// One call's way through the other network. Dropped, it lets go without hanging up: after a restart it is found again.
@@ -110,7 +117,8 @@ pub trait Gateway: std::fmt::Debug + Send + Sync {
         false
     }
 
-    /// Takes up a call again after a restart; none: it is over there.
+    /// Takes up a call again after a restart; none: it is over there. Asked while the services start, before anybody is served:
+    /// what is done before the answer is waited for is done by then.
     fn resume(self: Arc<Self>, record: Value) -> Pending<Option<Box<dyn Line>>>;
 
     /// Looks whether a customer's TG is there and takes this token.

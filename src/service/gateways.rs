@@ -47,10 +47,11 @@ impl Gateway for Gateways {
     }
 
     fn resume(self: Arc<Self>, record: Value) -> Pending<Option<Box<dyn Line>>> {
+        // What another gateway wrote down is nothing to this one.
+        let all: Vec<_> = self.0.iter().map(|gateway| Arc::clone(gateway).resume(record.clone())).collect();
         Box::pin(async move {
-            for gateway in &self.0 {
-                // What another gateway wrote down is nothing to this one.
-                if let Some(line) = Arc::clone(gateway).resume(record.clone()).await {
+            for resumed in all {
+                if let Some(line) = resumed.await {
                     return Some(line);
                 }
             }

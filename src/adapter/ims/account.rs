@@ -133,7 +133,7 @@ pub(super) async fn keep(way: Arc<Way>, service: Weak<Service>) {
 
 /// Registers and takes it back: how it went.
 pub(super) async fn register_once(way: &Arc<Way>, account: &Account, patience: Duration) -> State {
-    let (_wanted, mut changes) = watch::channel(0);
+    let (wanted, mut changes) = watch::channel(0);
     let mut state = account.state();
     let nobody = Weak::new();
     let keeper = Keeper::new(way, account).await;
@@ -149,7 +149,7 @@ pub(super) async fn register_once(way: &Arc<Way>, account: &Account, patience: D
         () = &mut keeping => return State::Off,
     };
     // Nobody wants it any more: it is taken back.
-    drop(_wanted);
+    wanted.send_replace(1);
     if matches!(state, State::Registered { .. }) {
         let _ = tokio::time::timeout(patience, keeping).await;
     }
@@ -177,13 +177,6 @@ struct Keeper<'a> {
 async fn gone(flow: Option<CancellationToken>) {
     match flow {
         Some(flow) => flow.cancelled().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
 }
@@ -252,8 +245,8 @@ impl<'a> Keeper<'a> {
                     ua::Input::Request(id, request) => Input::Request(id, request),
                     ua::Input::Do(_) | ua::Input::Tick => Input::Tick,
                 },
-                () = until(self.registration.next_timeout()) => Input::Tick,
-                () = until(leaving) => Input::Tick,
+                () = clock::until(self.registration.next_timeout()) => Input::Tick,
+                () = clock::until(leaving) => Input::Tick,
                 // RFC 5626 §4.5: whoever calls us would come by a connection that isn't there.
                 () = gone(self.flow.clone()), if leaving.is_none() => {
                     tracing::info!(way = self.way.name, "the connection is lost; registering anew");
@@ -261,7 +254,12 @@ impl<'a> Keeper<'a> {
                     Input::Again
                 }
                 changed = changes.changed(), if leaving.is_none() => {
-                    let there = changed.is_ok() && service.upgrade().is_some_and(|s| wanted(self.account, &s));
+                    // The server stops, and comes back: who de-registers ends their calls (TS 24.229 §5.4.1.4). If it
+                    // doesn't, the registration runs out.
+                    if changed.is_err() {
+                        return;
+                    }
+                    let there = service.upgrade().is_some_and(|s| wanted(self.account, &s));
                     if there { continue }
                     leaving = Some(clock::instant() + LEAVE);
                     Input::Stop

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Weak};
 
 use rsipstack::sip::Method;
-use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::bridge::{Begun, Side};
@@ -13,7 +12,7 @@ use super::ends::{self, End};
 use super::line::SipLine;
 use super::media::Media;
 use super::way::{Kind, Way};
-use super::{Record, identity};
+use super::{identity, standing};
 use crate::adapter::mapping::sip as mapping;
 use crate::adapter::sip::rtp::{Described, possible, transcoded};
 use crate::adapter::sip::ua::{Command, Event};
@@ -115,10 +114,11 @@ async fn arrive(way: Arc<Way>, dialogs: Arc<Dialogs>, service: &Arc<Service>, be
         to,
         // What is transcoded for it is known here too.
         advertisement: transcoded(&native.unwrap_or_else(|| possible(&way.settings.codecs))),
-        record: json!(Record { telephony: way.name.clone() }),
+        record: standing::begun(&way),
     };
     let answer = described.map(|Described { sdp, native }| (sdp, native));
-    let begun = Begun { way, agent, media, side: Side::Arriving, dialogs, attempt: None, answer };
+    let begun =
+        Begun { way, agent, media, side: Side::Arriving, dialogs, attempt: None, answer, resumed: None };
     let line = SipLine::new(begun);
     if let Err(problem) = service.arrive(arrival, Box::new(line.clone())).await {
         tracing::debug!(code = problem.code.as_str(), "a call from a telephone network rings nowhere");

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::dialogs::Dialogs;
 use super::media::Media;
+use super::standing::Standing;
 use super::way::{Attempt, Way};
 use crate::adapter::mapping::sip as mapping;
 use crate::adapter::sip::Agent;
@@ -24,7 +27,8 @@ const SILENT: Duration = Duration::from_secs(4);
 const TRANSFERRED: &str = "transferred";
 
 /// Which way a call goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Side {
     /// It was placed here: our leg is the callee's.
     Leaving,
@@ -53,6 +57,8 @@ pub(super) struct Begun {
     pub(super) attempt: Option<Attempt>,
     /// Our answer to the offer that came in, and what the far side can do.
     pub(super) answer: Option<(String, Advertisement)>,
+    /// It stands since before a restart, and is being offered anew: whether our side holds.
+    pub(super) resumed: Option<bool>,
 }
 
 /// A call between our leg and a telephone network.
@@ -73,13 +79,21 @@ pub(super) struct Bridge {
     pub(super) answered: bool,
     /// The transfer that the far side asked for is under way.
     pub(super) transferring: bool,
+    /// Our side holds.
+    pub(super) holds: bool,
+    /// What the newest offer after the first one said of that.
+    told: bool,
+    /// That offer has no answer yet.
+    offering: bool,
+    /// What a restart would find.
+    pub(super) written: Option<Standing>,
     /// The far side knows that it is over.
     pub(super) over: bool,
 }
 
 impl Bridge {
     pub(super) async fn run(begun: Begun, end: OurEnd) {
-        let Begun { way, agent, media, side, dialogs, attempt, answer } = begun;
+        let Begun { way, agent, media, side, dialogs, attempt, answer, resumed } = begun;
         let (answer, native) = answer.unzip();
         let mut bridge = Self {
             way,
@@ -91,23 +105,35 @@ impl Bridge {
             attempt,
             answer,
             progressed: false,
-            heard: false,
+            heard: resumed.is_some(),
             rings: false,
-            answered: false,
+            // Of a call that left our leg knows, or is to be told.
+            answered: resumed.is_some() && side == Side::Arriving,
             transferring: false,
+            holds: resumed.unwrap_or_default(),
+            told: resumed.unwrap_or_default(),
+            offering: resumed.is_some(),
+            written: None,
             over: false,
         };
+        if resumed.is_some() {
+            let native = bridge.media.leg.native();
+            bridge.media.negotiated(&mut bridge.end, native).await;
+        }
         if let Some(native) = native {
             bridge.media.negotiated(&mut bridge.end, native).await;
         }
         let leg = bridge.end.leg;
         let dialogs = bridge.dialogs.clone();
-        bridge.carry().await;
+        bridge.carry(resumed.is_some()).await;
         dialogs.forget(leg);
     }
 
-    async fn carry(mut self) {
+    async fn carry(mut self, stands: bool) {
         let Some(mut near) = self.open(None).await else { return self.hang_up("lost").await };
+        if stands {
+            self.far_answered().await;
+        }
         let mut newest = None;
         let patience = tokio::time::sleep(SILENT);
         tokio::pin!(patience);
@@ -115,12 +141,14 @@ impl Bridge {
             if let Some(dialog) = self.agent.dialog() {
                 self.dialogs.name(&dialog, self.end.leg);
             }
+            self.keep().await;
             let impatient = !self.heard && self.attempt.as_ref().is_some_and(Attempt::has_more);
             tokio::select! {
                 said = self.agent.events.recv(), if !self.over => match said {
                     Some(said) => self.far_said(said).await,
                     None => self.far_lost().await,
                 },
+                () = self.agent.kept.changed(), if !self.over => {}
                 Some(event) = self.media.events.recv() => self.media_said(event).await,
                 event = near.events.recv() => match event {
                     Some(event) => {
@@ -229,7 +257,22 @@ impl Bridge {
     }
 
     fn near_holds(&mut self, held: bool) {
-        self.agent.say(Command::Offer(self.media.leg.reoffer(held)));
+        self.holds = held;
+        self.offer_holds();
+    }
+
+    /// One offer at a time: what changes while one is out is said by the next.
+    fn offer_holds(&mut self) {
+        if !self.offering && self.holds != self.told {
+            (self.offering, self.told) = (true, self.holds);
+            self.agent.say(Command::Offer(self.media.leg.reoffer(self.holds)));
+        }
+    }
+
+    /// Our offer was answered or refused.
+    pub(super) fn offer_done(&mut self) {
+        self.offering = false;
+        self.offer_holds();
     }
 
     fn near_rings(&mut self) {

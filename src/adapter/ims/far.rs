@@ -22,6 +22,8 @@ impl Bridge {
         {
             self.way.trust(hop);
         }
+        // Before our leg tells of it.
+        self.keep().await;
         match event {
             Event::Provisional { code, early_media } => self.far_progresses(code, early_media).await,
             Event::Described(sdp) => self.described(sdp).await,
@@ -30,6 +32,11 @@ impl Bridge {
             Event::OfferRefused(code) => {
                 tracing::debug!(code, "an offer was refused; what was agreed stands");
                 self.media.leg.refused();
+                if self.media.leg.is_sealed() {
+                    // Without new keys there is nothing to hear.
+                    return self.end_here("lost").await;
+                }
+                self.offer_done();
             }
             Event::Refer { to, replaces, .. } => self.refer(&to, replaces).await,
             Event::Referred(_) => {}
@@ -68,7 +75,10 @@ impl Bridge {
     /// An answer to our offer.
     async fn described(&mut self, sdp: String) {
         match self.media.leg.answered(&sdp) {
-            Ok(native) => self.media.negotiated(&mut self.end, native).await,
+            Ok(native) => {
+                self.media.negotiated(&mut self.end, native).await;
+                self.offer_done();
+            }
             Err(error) => {
                 tracing::debug!(%error, "an answer can't be used");
                 // RFC 3261 §13.2.2.4: a call that can't be had is ended.
@@ -91,7 +101,7 @@ impl Bridge {
         }
     }
 
-    async fn far_answered(&mut self) {
+    pub(super) async fn far_answered(&mut self) {
         if self.side == Side::Arriving || std::mem::replace(&mut self.answered, true) {
             return;
         }
@@ -149,7 +159,11 @@ impl Bridge {
             );
         }
         let (cause, _) = mapping::reasons(ending.reason.as_deref());
-        let (outcome, reason) = mapping::told(ending.code, cause);
+        let (outcome, reason) = match ending.by {
+            // Nobody ended it: the far side is not there any more.
+            By::Timer if self.answered => (Outcome::Completed, "lost"),
+            _ => mapping::told(ending.code, cause),
+        };
         let reason = reason.to_owned();
         self.say(match (self.side, self.answered, outcome) {
             (Side::Arriving, ..) | (_, true, _) => ClientBody::End { reason: Some(reason) },

@@ -5,7 +5,7 @@ use std::io;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::adapter::sip::rtp::{Leg, LegEvent, RtpPorts, transcoded};
+use crate::adapter::sip::rtp::{Kept, Leg, LegEvent, RtpPorts, transcoded};
 use crate::call::Input;
 use crate::protocol::advertisement::Advertisement;
 use crate::protocol::directive::Directives;
@@ -27,8 +27,16 @@ fn read(directives: &Value) -> Directives {
 
 impl Media {
     pub(super) fn new(ports: &RtpPorts) -> io::Result<Self> {
-        let (leg, events) = ports.session()?;
-        Ok(Self { leg, events, native: Advertisement::default(), attached: false })
+        Ok(Self::of(ports.session()?))
+    }
+
+    /// A session that was written down.
+    pub(super) fn resume(ports: &RtpPorts, kept: Kept) -> io::Result<Self> {
+        Ok(Self::of(ports.resume(kept)?))
+    }
+
+    fn of((leg, events): (Leg, mpsc::Receiver<LegEvent>)) -> Self {
+        Self { leg, events, native: Advertisement::default(), attached: false }
     }
 
     /// Descriptions have been exchanged: the call learns what the far side can do, and media has its way.

@@ -9,6 +9,7 @@
 //! | calls that come in | `arriving` |
 //! | trying all that is configured | `check` |
 //! | a call's events, passed on | `bridge`, `far`; its media: `media`; who its dialog is: `dialogs` |
+//! | a call that stands, written down and after a restart | `standing` |
 //! | who calls whom: written, and read of what comes in | [`headers`], [`caller`], over [`phone`] |
 //! | PASSporTs in SIP (STIR) | [`identity`] |
 //! | emergency calls | [`emergency`] |
@@ -34,14 +35,14 @@ mod peers;
 pub mod phone;
 pub mod registration;
 mod settings;
+mod standing;
 mod way;
 
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::adapter::sip::rtp::{possible, transcoded};
@@ -65,14 +66,6 @@ use way::{Kind, Trunk, Way};
 pub struct StartError {
     name: String,
     why: io::Error,
-}
-
-/// Where a call went or came from, as it is written down.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Record {
-    /// The way's name.
-    telephony: String,
 }
 
 /// All ways to telephone networks.
@@ -102,11 +95,13 @@ impl Telephony {
             let kind = Kind::Trunk(Trunk::new(trunk.clone()));
             ways.push(ends.way(&name, &trunk.way, kind).await.map_err(failed)?);
         }
+        // What the store holds is taken up between this and the start.
+        ways.iter().for_each(|way| way.stack.hold(true));
         let (dialogs, tasks) = (Arc::default(), Mutex::default());
         Ok(Arc::new(Self { ways, dialogs, ends: Mutex::new(ends.into_all()), tasks }))
     }
 
-    /// Registers accounts and takes calls in, for this server's users; once.
+    /// Registers accounts and takes calls in, for this server's users, whose calls have been taken up again; once.
     pub fn start(&self, service: &Arc<Service>) {
         if !self.ways.is_empty() && service.settings.enroller.is_none() {
             tracing::warn!(
@@ -124,6 +119,7 @@ impl Telephony {
                 Kind::Account(_) => tasks.spawn(account::keep(way.clone(), service)),
                 Kind::Trunk(_) => tasks.spawn(way::watch(way.clone())),
             };
+            way.stack.hold(false);
         }
     }
 
@@ -147,7 +143,7 @@ impl Telephony {
         })?;
         media.leg.prefer(&call.advertisement);
         let agent = attempt.next(way, &media.leg).ok_or_else(none)?;
-        let record = json!(Record { telephony: way.name.clone() });
+        let record = standing::begun(way);
         let begun = Begun {
             way: way.clone(),
             agent,
@@ -156,6 +152,7 @@ impl Telephony {
             dialogs: self.dialogs.clone(),
             attempt: Some(attempt),
             answer: None,
+            resumed: None,
         };
         // What is transcoded for it is known here too.
         let advertisement = transcoded(&possible(&way.settings.codecs));
@@ -183,8 +180,8 @@ impl Gateway for Telephony {
         Box::pin(async move { self.call(call).await })
     }
 
-    /// RTP's ports and a dialog's numbers are in no store: a call doesn't outlive its server.
-    fn resume(self: Arc<Self>, _: Value) -> Pending<Option<Box<dyn Line>>> {
-        Box::pin(std::future::ready(None))
+    fn resume(self: Arc<Self>, record: Value) -> Pending<Option<Box<dyn Line>>> {
+        let line = self.take_up(record).map(|line| Box::new(line) as Box<dyn Line>);
+        Box::pin(std::future::ready(line))
     }
 }

@@ -29,7 +29,7 @@ use crate::service::gateway::Departure;
 use crate::service::lock;
 
 /// RFC 4028 §4
-const MIN_SE: Duration = Duration::from_secs(90);
+pub(super) const MIN_SE: Duration = Duration::from_secs(90);
 /// How long a server that failed is tried last.
 const SHUNNED: Duration = Duration::from_secs(30);
 /// Servers of which that is remembered.
@@ -120,6 +120,14 @@ impl Way {
         uri(whole).map(|uri| uri.host_with_port.to_string()).unwrap_or_default()
     }
 
+    /// What answers its challenges.
+    pub(super) fn login(&self) -> Option<Arc<dyn Credentials>> {
+        match &self.kind {
+            Kind::Trunk(trunk) => trunk.login.clone().map(|login| login as Arc<dyn Credentials>),
+            Kind::Account(account) => Some(account.login.clone()),
+        }
+    }
+
     /// Whether what it says of who calls is believed.
     pub(super) fn is_trusted(&self) -> bool {
         match &self.kind {
@@ -189,14 +197,13 @@ impl Way {
     /// How a call is placed, at one server after the other.
     pub(super) async fn attempt(&self, call: &Departure) -> Result<Attempt, Problem> {
         let unable = |why: String| Problem::new(Code::BadGateway, why);
-        let (from, user, way, route, servers, credentials) = match &self.kind {
+        let (from, user, way, route, servers) = match &self.kind {
             Kind::Trunk(trunk) => {
                 let way = match trunk.settings.trusted {
                     true => headers::Way::Trusting { network: None },
                     false => headers::Way::Plain,
                 };
-                let login = trunk.login.clone().map(|login| login as Arc<dyn Credentials>);
-                (call.from.clone(), user(&call.from), way, Vec::new(), trunk.settings.servers.clone(), login)
+                (call.from.clone(), user(&call.from), way, Vec::new(), trunk.settings.servers.clone())
             }
             Kind::Account(account) => {
                 let State::Registered { service_route, associated } =
@@ -214,8 +221,7 @@ impl Way {
                 let mut route: Vec<String> =
                     settings.proxy.iter().map(|proxy| format!("<{}>", loose(proxy))).collect();
                 route.extend(service_route);
-                let login = Some(account.login.clone() as Arc<dyn Credentials>);
-                (settings.number.clone(), account.user().to_owned(), way, route, vec![proxy.clone()], login)
+                (settings.number.clone(), account.user().to_owned(), way, route, vec![proxy.clone()])
             }
         };
         let mut more = Vec::new();
@@ -244,7 +250,7 @@ impl Way {
             route,
             more,
             reliable,
-            credentials,
+            credentials: self.login(),
             session_expires: self.settings.session_expires,
             location: call.location.clone().filter(|_| emergency),
             hops,

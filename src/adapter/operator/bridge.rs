@@ -42,13 +42,6 @@ pub(super) struct Bridge {
     over: bool,
 }
 
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 impl Bridge {
     pub(super) fn new(line: OperatorLine, end: OurEnd) -> Self {
         let OperatorLine { account, ear, media, side, offer } = line;
@@ -90,7 +83,7 @@ impl Bridge {
                         None => return self.hang_up("lost").await,
                     },
                 },
-                () = until(lost) => {
+                () = clock::until(lost) => {
                     self.media.lost = None;
                     self.end_here("lost").await;
                 }

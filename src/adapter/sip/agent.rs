@@ -1,7 +1,6 @@
 //! A user agent at work: the pure core, its place at the SIP end, and the clock.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use rsipstack::sip::{Method, Request};
 use tokio::sync::{mpsc, watch};
@@ -12,7 +11,7 @@ use super::hop::Hop;
 use super::reply;
 use super::seat::Seat;
 use super::stack::Stack;
-use super::ua::{Command, DialogId, Event, Input, Output, Profile, Ua};
+use super::ua::{Command, DialogId, Event, Input, Kept, Output, Profile, Refused, Ua};
 use crate::clock;
 
 /// Events that wait for whoever owns the call.
@@ -36,7 +35,28 @@ pub struct Agent {
     /// What happens; closed after [`Event::Ended`].
     pub events: mpsc::Receiver<Event>,
     name: watch::Receiver<Option<DialogId>>,
+    /// What is to be written down.
+    pub kept: Keeping,
     task: Option<AbortHandle>,
+}
+
+/// A call as it is to be written down.
+#[derive(Debug)]
+pub struct Keeping(watch::Receiver<Option<Kept>>);
+
+impl Keeping {
+    /// As it is now, once it stands; no event comes before what it is about can be read here.
+    pub fn now(&mut self) -> Option<Kept> {
+        self.0.borrow_and_update().clone()
+    }
+
+    /// Returns when that has changed.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // It is over, as an event tells.
+            std::future::pending().await
+        }
+    }
 }
 
 impl Drop for Agent {
@@ -74,13 +94,20 @@ impl Agent {
         }
     }
 
+    /// Takes a call up again that was written down, with an offer; none: what was written can't be used.
+    pub fn resume(stack: &Arc<Stack>, profile: Profile, kept: Kept, offer: &str) -> Option<Self> {
+        let ua = Ua::resume(clock::instant(), profile, kept, offer)?;
+        Some(Self::start(stack, Seat::new(stack), ua, None))
+    }
+
     fn start(stack: &Stack, mut seat: Seat, ua: Ua, beside: Option<Beside>) -> Self {
         seat.claim(ua.call_id(), ua.local_tag());
         let (commands, wanted) = mpsc::channel(COMMANDS);
         let (happened, events) = mpsc::channel(EVENTS);
         let (names, name) = watch::channel(ua.dialog());
-        let task = stack.spawn(run(seat, ua, beside, wanted, happened, names));
-        Self { commands, events, name, task: Some(task) }
+        let (keeps, kept) = watch::channel(ua.kept());
+        let task = stack.spawn(run(seat, ua, beside, wanted, happened, names, keeps));
+        Self { commands, events, name, kept: Keeping(kept), task: Some(task) }
     }
 
     /// The dialog's names as they are now.
@@ -109,13 +136,6 @@ fn whole(mut request: Request, beside: Option<&Beside>) -> Request {
     request
 }
 
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn run(
     mut seat: Seat,
     mut ua: Ua,
@@ -123,9 +143,21 @@ async fn run(
     mut wanted: mpsc::Receiver<Command>,
     happened: mpsc::Sender<Event>,
     names: watch::Sender<Option<DialogId>>,
+    keeps: watch::Sender<Option<Kept>>,
 ) {
     let mut deaf = false;
+    // Our newest offer, while another one is out.
+    let mut waits: Option<String> = None;
     loop {
+        if let Some(now) = ua.kept() {
+            keeps.send_if_modified(|kept| {
+                let changed = !kept.as_ref().is_some_and(|kept| kept.serves(&now));
+                if changed {
+                    *kept = Some(now);
+                }
+                changed
+            });
+        }
         while let Some(output) = ua.poll() {
             match output {
                 Output::Request(id, request) => seat.request(id, whole(request, beside.as_ref())).await,
@@ -154,10 +186,22 @@ async fn run(
                     Input::Do(Command::End { reason: None })
                 }
             },
-            () = until(ua.next_timeout()) => Input::Tick,
+            () = clock::until(ua.next_timeout()) => Input::Tick,
         };
+        let mut done = Ok(());
+        match input {
+            Input::Do(Command::Offer(sdp)) => waits = Some(sdp),
+            input => done = ua.handle(clock::instant(), input),
+        }
+        if let Some(sdp) = waits.take() {
+            match ua.handle(clock::instant(), Input::Do(Command::Offer(sdp.clone()))) {
+                Err(Refused::OfferOut) => waits = Some(sdp),
+                Err(refused) => tracing::debug!(%refused, "an offer fits no more"),
+                Ok(()) => {}
+            }
+        }
         // Requests are answered by it, whatever they are.
-        if let Err(refused) = ua.handle(clock::instant(), input) {
+        if let Err(refused) = done {
             tracing::debug!(%refused, "a SIP call takes no such thing now");
         }
     }

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rsipstack::sip::{Request, Response, Transport};
+use rsipstack::transaction::Transaction;
 use rsipstack::transaction::transaction::{TransactionEvent, TransactionEventSender};
+use rsipstack::transport::SipConnection;
 use tokio::sync::mpsc;
 
 use super::routes::Arrived;
@@ -24,6 +26,13 @@ impl std::fmt::Debug for Responder {
 }
 
 impl Responder {
+    /// A stream's place says what it is; UDP has none.
+    pub(super) fn of(transaction: &Transaction) -> Self {
+        let remote = transaction.connection.as_ref().and_then(SipConnection::get_remote_addr);
+        let transport = remote.and_then(|remote| remote.r#type).unwrap_or(Transport::Udp);
+        Self { sender: transaction.tu_sender.clone(), transport }
+    }
+
     /// Sends a response; a final one is repeated as RFC 3261 §17.2 wants it.
     pub fn respond(&self, response: Response) {
         // Whose transaction has ended waits for nothing.

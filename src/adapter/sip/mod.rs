@@ -5,6 +5,7 @@
 //! | a call's signalling, pure | [`ua`] |
 //! | a call's media | [`rtp`] |
 //! | sockets | `stack`, `datagrams`, `streams` (`connection`, `frame`, `tls`); whose a message is: `routes`, `beginning`; who is heard: `guard`, `watch`, `strict` |
+//! | requests that come before their calls are taken up again | `hold` |
 //! | a user agent's place there | `seat`; at work: `agent` |
 //! | where requests go | `hop`, by DNS: `names`; whether somebody is there: `ping` |
 //! | passwords | [`digest`] |
@@ -19,6 +20,7 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
+mod hold;
 mod hop;
 mod names;
 pub(crate) mod ping;
@@ -34,7 +36,7 @@ pub mod ua;
 pub mod value;
 mod watch;
 
-pub use agent::{Agent, Beside};
+pub use agent::{Agent, Beside, Keeping};
 pub use beginning::{Beginning, Responder};
 pub use hop::{Hop, NoHop, uri};
 pub use reply::response as answer;

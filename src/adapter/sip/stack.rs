@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rsipstack::sip::{HeadersExt as _, Method, SipMessage, Transport, Uri};
+use rsipstack::sip::{HeadersExt as _, Method, Request, SipMessage, Transport, Uri};
 use rsipstack::transaction::endpoint::EndpointOption;
 use rsipstack::transaction::{Endpoint, EndpointBuilder, Transaction};
 use rsipstack::transport::channel::ChannelConnection;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::beginning::{Beginning, Responder};
 use super::datagrams::Datagrams;
 use super::guard::Gate;
+use super::hold::Hold;
 use super::hop::{self, Hop, NoHop};
 use super::names::Names;
 use super::reply;
@@ -78,6 +79,7 @@ pub struct Stack {
     names: Names,
     pub(super) habits: Habits,
     gate: Arc<Gate>,
+    hold: Hold,
     /// What others are told.
     address: SocketAddr,
     tls: Option<SocketAddr>,
@@ -150,6 +152,7 @@ impl Stack {
             names: Names::new(&habits.dns),
             habits,
             gate: gate.clone(),
+            hold: Hold::default(),
             address,
             tls,
             tasks: Mutex::default(),
@@ -237,33 +240,53 @@ impl Stack {
         tasks.spawn(task)
     }
 
+    /// While calls are taken up again that this end had before: a request of a dialog that is not known waits.
+    pub fn hold(&self, holds: bool) {
+        self.hold.set(holds);
+    }
+
+    /// Requests that wait.
+    pub fn held(&self) -> usize {
+        self.hold.waiting()
+    }
+
+    /// A dialog's new server transaction.
+    pub(super) fn within(self: &Arc<Self>, transaction: Transaction) {
+        let request = transaction.original.clone();
+        let responder = Responder::of(&transaction);
+        let refuse = |request: &Request, code, headers| {
+            responder.respond(reply::response(request, code, headers));
+        };
+        let calm = || vec![("Retry-After", CALM.to_string())];
+        if let Some(inbox) = self.routes.dialog(&request) {
+            let arrived = Arrived::Request(Box::new(request), Some(responder.clone()));
+            if let Err(unheard) = inbox.try_send(arrived)
+                && let Arrived::Request(request, _) = unheard.into_inner()
+            {
+                refuse(&request, 500, calm());
+            }
+            self.spawn(serve(transaction, Some(inbox), None));
+            return;
+        }
+        if self.hold.is_on() {
+            if let Some(room) = self.hold.room() {
+                self.spawn(room.wait(Arc::downgrade(self), transaction));
+                return;
+            }
+            refuse(&request, 503, calm());
+        } else {
+            // RFC 3261 §12.2.2
+            refuse(&request, 481, vec![]);
+        }
+        self.spawn(serve(transaction, None, None));
+    }
+
     /// A new server transaction: a dialog's, or the beginning of something.
     fn received(self: &Arc<Self>, transaction: Transaction, begin: &mpsc::Sender<Beginning>) {
         let request = transaction.original.clone();
-        let transport = transaction.connection.as_ref().map_or(Transport::Udp, transport_of);
-        let responder = Responder { sender: transaction.tu_sender.clone(), transport };
+        let responder = Responder::of(&transaction);
         if reply::to_tag(&request).is_some() {
-            match self.routes.dialog(&request) {
-                Some(inbox) => {
-                    let arrived = Arrived::Request(Box::new(request), Some(responder.clone()));
-                    if let Err(unheard) = inbox.try_send(arrived)
-                        && let Arrived::Request(request, _) = unheard.into_inner()
-                    {
-                        responder.respond(reply::response(
-                            &request,
-                            500,
-                            vec![("Retry-After", CALM.to_string())],
-                        ));
-                    }
-                    self.spawn(serve(transaction, Some(inbox), None));
-                }
-                None => {
-                    // RFC 3261 §12.2.2
-                    responder.respond(reply::response(&request, 481, vec![]));
-                    self.spawn(serve(transaction, None, None));
-                }
-            }
-            return;
+            return self.within(transaction);
         }
         let Some(from) = source(&transaction) else { return };
         let Some(beginner) = self.routes.begin(&request) else {
@@ -277,7 +300,7 @@ impl Stack {
             request,
             responder: responder.clone(),
             from,
-            transport,
+            transport: responder.transport,
             known,
             names,
             inbox: inbox.clone(),
@@ -322,11 +345,6 @@ impl DomainResolver for NoNames {
 fn plain(user: &str) -> &str {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b);
     if !user.is_empty() && user.bytes().all(plain) { user } else { "ript" }
-}
-
-/// A stream's place says what it is; UDP has none.
-fn transport_of(connection: &SipConnection) -> Transport {
-    connection.get_remote_addr().and_then(|remote| remote.r#type).unwrap_or(Transport::Udp)
 }
 
 /// A stream's far end; of UDP, what was written into Via when it came (RFC 3261 §18.2.1, RFC 3581 §4).

@@ -157,7 +157,7 @@ impl Keeping {
         let mut next = self.next(failures);
         loop {
             let stale = tokio::select! {
-                () = until(next) => None,
+                () = clock::until(next) => None,
                 stale = orders.recv() => match stale {
                     Some(stale) => Some(stale),
                     None => return,
@@ -257,12 +257,5 @@ impl Keeping {
         // Who logged out meanwhile stays so.
         let kept = store.load(domain)?.ok_or_else(|| LoginError::None { domain: domain.clone() })?;
         Ok((kept.access_token != self.login.access_token).then_some(kept))
-    }
-}
-
-async fn until(next: Option<Instant>) {
-    match next {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,6 +1,7 @@
 //! AMR-WB's payload format (RFC 4867): bandwidth-efficient, or octet-aligned as chunks carry it.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// RFC 4867 §4.3.1: no codec mode is asked for.
@@ -37,7 +38,7 @@ pub struct Packet {
 }
 
 /// The modes that may be sent (`mode-set`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Modes(u16);
 
 impl Default for Modes {

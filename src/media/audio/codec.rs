@@ -4,6 +4,7 @@ use audio_codec::Encoder as _;
 use audio_codec::g722::{G722Decoder, G722Encoder};
 use bytes::Bytes;
 use ropus::{Application, Bitrate, Channels, DecodeMode, InbandFec, Signal};
+use serde::{Deserialize, Serialize};
 
 use super::amr::{self, Modes};
 #[cfg(feature = "amr-wb")]
@@ -23,7 +24,7 @@ const LONGEST: usize = 6 * FRAME_SAMPLES;
 const MAX_PAYLOAD: usize = 1_000;
 
 /// A codec of the payload type registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AudioCodec {
     /// Opus, RFC 6716.
     Opus,

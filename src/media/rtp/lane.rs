@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::numbering::{Downlink, Place, Uplink};
 use crate::media::audio::AudioCodec;
@@ -19,7 +20,7 @@ const FRAME_MS: u64 = 20;
 const ASTRAY_MS: u64 = 200;
 
 /// A codec as descriptions agreed on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Format {
     /// The codec.
     pub codec: AudioCodec,
@@ -41,7 +42,7 @@ impl Format {
 }
 
 /// What rides along with a codec: telephone-event, or comfort noise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rider {
     /// Its clock.
     pub rate: u32,
@@ -69,7 +70,7 @@ impl Agreed {
 }
 
 /// What descriptions agreed on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agreed {
     /// The preferred one first.
     pub codecs: Vec<Format>,

@@ -242,7 +242,7 @@ impl Owner {
                     },
                 },
                 Some(event) = self.media_events.recv() => self.media_said(event).await,
-                () = until(lost) => {
+                () = clock::until(lost) => {
                     self.lost = None;
                     let end = ClientBody::End { reason: Some("lost".to_owned()) };
                     if self.say(end).await.is_err() {
@@ -490,12 +490,5 @@ fn refused(problem: Problem) -> Failure {
             Failure::new(Code::InvalidArgument, format!("status: {}", problem.detail))
         }
         _ => problem.into(),
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

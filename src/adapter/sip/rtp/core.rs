@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 
+use super::crypto::Key;
 use super::leg::LegEvent;
 use super::lock::{Source, Verdict};
-use super::negotiation::{Negotiation, Remote};
+use super::negotiation::{Kept, Negotiation, Remote};
 use super::packet::{self, Head, Outgoing, Unroll};
 use super::ports::{Counters, count};
 use super::rtcp::{self, Reception, Reporter};
@@ -49,6 +50,8 @@ pub(super) struct Core {
     source: Source,
     /// Where the far side's RTCP comes from, once it came.
     rtcp: Option<SocketAddr>,
+    /// The far side may go on with keys that a restart made us forget.
+    late: bool,
     keys: Option<(Context, Context)>,
     unroll: Unroll,
     reception: Option<Reception>,
@@ -74,6 +77,7 @@ impl Core {
             ssrc,
             source: Source::default(),
             rtcp: None,
+            late: false,
             keys: None,
             unroll: Unroll::default(),
             reception: None,
@@ -84,6 +88,23 @@ impl Core {
             held: false,
             events: Vec::new(),
         }
+    }
+
+    /// With what was agreed on before a restart, and where the far side was heard.
+    pub(super) fn resumed(mut self, heard: Option<SocketAddr>) -> Self {
+        if let Some(remote) = self.negotiation.remote() {
+            self.lane.set_agreed(remote.agreed.clone());
+            self.source = Source::resume(remote.to, heard);
+            (self.held, self.late) = (remote.held, true);
+        }
+        self
+    }
+
+    /// What is to be written down; none: nothing is agreed on yet.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        // Where it is described to be is known anyway.
+        let described = self.negotiation.remote().and_then(|remote| remote.to);
+        self.negotiation.kept(self.source.heard().filter(|heard| Some(*heard) != described))
     }
 
     pub(super) fn negotiation(&mut self) -> &mut Negotiation {
@@ -107,13 +128,15 @@ impl Core {
         self.lane.set_agreed(remote.agreed.clone());
         self.source.describe(remote.to);
         self.rtcp = None;
+        let late = std::mem::take(&mut self.late);
         self.keys = remote.keys.as_ref().map(|(ours, theirs)| {
             let (before_ours, before_theirs) =
                 self.keys.take().map_or((None, None), |(a, b)| (Some(a), Some(b)));
-            let go_on = |before: Option<Context>, key| {
-                before.filter(|context| context.is_for(key)).unwrap_or_else(|| Context::new(key))
+            let go_on = |before: Option<Context>, key, new: fn(&Key) -> Context| {
+                before.filter(|context| context.is_for(key)).unwrap_or_else(|| new(key))
             };
-            (go_on(before_ours, ours), go_on(before_theirs, theirs))
+            let first = if late { Context::late } else { Context::new };
+            (go_on(before_ours, ours, Context::new), go_on(before_theirs, theirs, first))
         });
         if std::mem::replace(&mut self.held, remote.held) != remote.held {
             self.events.push(LegEvent::Held(remote.held));
@@ -135,6 +158,9 @@ impl Core {
 
     /// A datagram came on the RTP port.
     pub(super) fn on_rtp(&mut self, now: Now, from: SocketAddr, data: &mut [u8], outcome: &mut Outcome) {
+        if self.negotiation.is_sealed() {
+            return count(&self.counters.refused);
+        }
         let Some(remote) = self.negotiation.remote() else { return count(&self.counters.strangers) };
         if remote.mux && packet::is_rtcp(data) {
             return self.on_rtcp(now, from, data);
@@ -195,6 +221,9 @@ impl Core {
         if expected != Some(from.ip()) {
             return count(&self.counters.strangers);
         }
+        if self.negotiation.is_sealed() {
+            return count(&self.counters.refused);
+        }
         let mut length = data.len();
         if let Some((_, theirs)) = &mut self.keys {
             match theirs.unprotect_report(data) {
@@ -240,7 +269,8 @@ impl Core {
     pub(super) fn on_chunk(&mut self, now: Now, bytes: &Bytes, send: Send<'_>) {
         let Some(frame) = self.engine.on_chunk(now.0, bytes) else { return };
         let Self { negotiation, lane, source, keys, reporter, packet, counters, ssrc, .. } = self;
-        let sendable = |remote: &&Remote| remote.to.is_some() && remote.direction.sends;
+        let sealed = negotiation.is_sealed();
+        let sendable = |remote: &&Remote| remote.to.is_some() && remote.direction.sends && !sealed;
         let remote = negotiation.remote().filter(sendable);
         let to = source.target();
         lane.on_frame(&frame, &mut |departing: Departing| {
@@ -283,7 +313,8 @@ impl Core {
 
     /// A report, the last one with BYE.
     pub(super) fn report(&mut self, now: Now, bye: bool, send: Send<'_>) {
-        let Some(remote) = self.negotiation.remote() else { return };
+        let sealed = self.negotiation.is_sealed();
+        let Some(remote) = self.negotiation.remote().filter(|_| !sealed) else { return };
         let (target, mux) = (self.source.target(), remote.mux);
         // RTCP follows RTP to where that was learnt, and to where it came from itself.
         let moved = target.filter(|to| remote.to != Some(*to));

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::RtpSettings;
 use super::core::{Channel, Core, Now};
-use super::negotiation::Negotiation;
+use super::negotiation::{Kept, Negotiation};
 use super::ports::{Counters, Pair, count};
 use super::sdp::BadSdp;
 use crate::clock;
@@ -133,14 +133,25 @@ impl Leg {
         address: IpAddr,
         settings: &RtpSettings,
         counters: Arc<Counters>,
+        kept: Option<Kept>,
     ) -> (Self, mpsc::Receiver<LegEvent>) {
         let (inbox, chunks) = mpsc::channel(INBOX);
         let (events, happened) = mpsc::channel(64);
         let random = uuid::Uuid::new_v4().as_u128();
-        // RFC 8866 §5.2: below 2^63, for those who read it with a sign.
-        let id = uuid::Uuid::new_v4().as_u64_pair().0 >> 1;
-        let negotiation = Negotiation::new(settings, address, pair.port, id);
-        let core = Mutex::new(Core::new(negotiation, Arc::clone(&counters), random));
+        // RFC 3550 §8.1: who begins anew has another SSRC, of a call that was written down too.
+        let core = |negotiation| Core::new(negotiation, Arc::clone(&counters), random);
+        let core = match kept {
+            Some(kept) => {
+                let heard = kept.heard;
+                core(Negotiation::resume(settings, address, pair.port, kept)).resumed(heard)
+            }
+            None => {
+                // RFC 8866 §5.2: below 2^63, for those who read it with a sign.
+                let id = uuid::Uuid::new_v4().as_u64_pair().0 >> 1;
+                core(Negotiation::new(settings, address, pair.port, id))
+            }
+        };
+        let core = Mutex::new(core);
         let (heavy, entrance) = (AtomicBool::new(false), Mutex::default());
         let shared = Arc::new(Shared { pair, core, heavy, inbox, entrance, events, counters });
         let task = tokio::spawn(run(Arc::clone(&shared), chunks)).abort_handle();
@@ -187,6 +198,16 @@ impl Leg {
     /// Our newest offer was refused: what was agreed before stands.
     pub fn refused(&self) {
         self.shared.with(|core, _, _| core.negotiation().refused());
+    }
+
+    /// The session as it is to be written down; none: nothing is agreed on.
+    pub fn kept(&self) -> Option<Kept> {
+        self.shared.with(|core, _, _| core.kept())
+    }
+
+    /// Whether it waits for new keys: until then it is deaf and dumb.
+    pub fn is_sealed(&self) -> bool {
+        self.shared.with(|core, _, _| core.negotiation().is_sealed())
     }
 
     /// What the far side sends and renders, as far as it is known.

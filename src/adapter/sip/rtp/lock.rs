@@ -37,6 +37,8 @@ struct Candidate {
 #[derive(Debug, Default)]
 pub(super) struct Source {
     described: Option<SocketAddr>,
+    /// Where it was heard before a restart.
+    before: Option<SocketAddr>,
     locked: Option<(SocketAddr, u32)>,
     /// The description is new: another SSRC may follow at once.
     renewed: bool,
@@ -49,7 +51,7 @@ impl Source {
     pub(super) fn describe(&mut self, to: Option<SocketAddr>) {
         if to.is_some() && to != self.described {
             self.described = to;
-            self.locked = None;
+            (self.before, self.locked) = (None, None);
         }
         self.renewed = true;
         self.candidates.clear();
@@ -57,7 +59,17 @@ impl Source {
 
     /// Where media goes.
     pub(super) fn target(&self) -> Option<SocketAddr> {
-        self.locked.map(|(from, _)| from).or(self.described)
+        self.locked.map(|(from, _)| from).or(self.before).or(self.described)
+    }
+
+    /// A source that was described, and perhaps heard elsewhere, before a restart.
+    pub(super) fn resume(described: Option<SocketAddr>, before: Option<SocketAddr>) -> Self {
+        Self { described, before, ..Self::default() }
+    }
+
+    /// Where it is heard, or was before a restart.
+    pub(super) fn heard(&self) -> Option<SocketAddr> {
+        self.locked.map(|(from, _)| from).or(self.before)
     }
 
     /// The address and SSRC that are heard.
@@ -92,7 +104,8 @@ impl Source {
         if speaks && !proven && !self.renewed {
             return refused;
         }
-        let as_described = self.locked.is_none() && self.described == Some(from);
+        let expected = [self.described, self.before].contains(&Some(from));
+        let as_described = self.locked.is_none() && expected;
         if proven || as_described || self.on_probation(from, ssrc, sequence) {
             self.locked = Some((from, ssrc));
             self.renewed = false;

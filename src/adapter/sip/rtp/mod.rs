@@ -27,6 +27,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 pub use leg::{Described, Leg, LegEvent};
+pub use negotiation::Kept;
 pub use ports::{Drops, RtpPorts};
 pub use sdp::BadSdp;
 

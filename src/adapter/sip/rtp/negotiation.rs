@@ -1,8 +1,13 @@
 //! Offer and answer (RFC 3264): what we say, and what is agreed on.
 
+mod kept;
+
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
+pub use self::kept::Kept;
 use super::crypto::{Key, Suite};
 use super::formats;
 use super::sdp::{BadSdp, Direction, Media, Session, bad};
@@ -33,7 +38,7 @@ pub(super) struct Remote {
 }
 
 /// An m= line as it has to be said again.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Line {
     kind: String,
     protocol: String,
@@ -83,6 +88,8 @@ pub(super) struct Negotiation {
     /// What was said last, without o=.
     said: String,
     keys: Vec<Key>,
+    /// The suite and tag of the keys that a restart lost.
+    lost: Option<(Suite, u32)>,
     held: bool,
     shape: Option<Shape>,
     remote: Option<Remote>,
@@ -104,6 +111,7 @@ impl Negotiation {
             version: 0,
             said: String::new(),
             keys: Vec::new(),
+            lost: None,
             held: false,
             shape: None,
             remote: None,
@@ -166,6 +174,9 @@ impl Negotiation {
     }
 
     fn offered_keys(&mut self) -> Vec<Key> {
+        if let Some((suite, tag)) = self.lost {
+            return self.key(suite, tag).into_iter().collect();
+        }
         if self.srtp == Srtp::Off || self.exposed {
             return Vec::new();
         }
@@ -225,7 +236,8 @@ impl Negotiation {
         preconditions(media, &mut lines);
         let shape = Shape { lines: session.media.iter().map(Line::new).collect(), audio: index };
         let body = self.body(&shape, &formats, &lines, remote.direction);
-        (self.remote, self.shape, self.pending) = (Some(remote), Some(shape), None);
+        // An offer of ours that met theirs is made again as it was: it still waits for its answer.
+        (self.remote, self.shape, self.lost) = (Some(remote), Some(shape), None);
         Ok(self.say(body))
     }
 
@@ -265,7 +277,7 @@ impl Negotiation {
         }
         remote.level = self.remote.as_ref().and_then(|before| before.level);
         remote.keys = keys;
-        self.held = pending.held;
+        (self.held, self.lost) = (pending.held, None);
         self.shape = Some(pending.shape.clone());
         self.remote = Some(remote);
         Ok(())

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::RtpSettings;
 use super::leg::{Leg, LegEvent};
+use super::negotiation::Kept;
 use crate::service::lock;
 
 /// What the kernel holds for a leg: more than a second of G.711.
@@ -113,16 +114,42 @@ impl RtpPorts {
         if self.legs() >= most {
             return Err(full());
         }
-        let pair = match &self.0.settings.range {
-            Some(range) => self.ranged(first(*range.start()), *range.end())?,
-            None => self.ephemeral()?,
-        };
+        let pair = self.any()?;
         // Others may have come meanwhile.
         if self.legs() > most {
             return Err(full());
         }
-        let settings = &self.0.settings;
-        Ok(Leg::start(pair, self.0.address, settings, Arc::clone(&self.0.counters)))
+        Ok(self.start(pair, None))
+    }
+
+    /// The leg that was written down: on its own ports, where the far side still sends to, if they can be had.
+    pub fn resume(&self, kept: Kept) -> io::Result<(Leg, mpsc::Receiver<LegEvent>)> {
+        // Where others have them, the offer that follows says where else.
+        let pair = self.own(kept.port).map_or_else(|| self.any(), Ok)?;
+        Ok(self.start(pair, Some(kept)))
+    }
+
+    fn start(&self, pair: Pair, kept: Option<Kept>) -> (Leg, mpsc::Receiver<LegEvent>) {
+        Leg::start(pair, self.0.address, &self.0.settings, Arc::clone(&self.0.counters), kept)
+    }
+
+    /// Just these ports, if they are free.
+    fn own(&self, port: u16) -> Option<Pair> {
+        if !lock(&self.0.taken).ports.insert(port) {
+            return None;
+        }
+        let pair = self.pair(port);
+        if pair.is_err() {
+            lock(&self.0.taken).ports.remove(&port);
+        }
+        pair.ok()
+    }
+
+    fn any(&self) -> io::Result<Pair> {
+        match &self.0.settings.range {
+            Some(range) => self.ranged(first(*range.start()), *range.end()),
+            None => self.ephemeral(),
+        }
     }
 
     fn ranged(&self, start: u16, end: u16) -> io::Result<Pair> {
@@ -176,7 +203,8 @@ impl RtpPorts {
     fn pair(&self, port: u16) -> io::Result<Pair> {
         let listen = self.0.settings.listen;
         let rtp = UdpSocket::from_std(socket(listen, port)?)?;
-        let rtcp = UdpSocket::from_std(socket(listen, port + 1)?)?;
+        let next = port.checked_add(1).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let rtcp = UdpSocket::from_std(socket(listen, next)?)?;
         Ok(Pair { rtp, rtcp, port, mapped: listen.is_ipv6(), ports: Arc::clone(&self.0) })
     }
 

@@ -15,6 +15,8 @@ const SHORT: usize = 4;
 const WINDOW: u64 = 128;
 /// SSRCs of one key that are known at once.
 const SOURCES: usize = 4;
+/// Roll-overs that may have been missed: a day of 50 packets a second.
+const ROLLED: u64 = 66;
 /// RFC 3711 §3.4: the top bit says that it is encrypted.
 const ENCRYPTED: u32 = 1 << 31;
 
@@ -124,6 +126,8 @@ pub(super) struct Context {
     sent: Option<u64>,
     /// Of the next report.
     reports: u32,
+    /// How often the numbers of who is heard may have begun anew before.
+    rolled: u64,
 }
 
 impl std::fmt::Debug for Context {
@@ -135,7 +139,12 @@ impl std::fmt::Debug for Context {
 impl Context {
     pub(super) fn new(key: &Key) -> Self {
         let (rtp, rtcp) = (Keys::derive(&key.material, 0), Keys::derive(&key.material, 3));
-        Self { key: key.clone(), rtp, rtcp, sources: Vec::new(), sent: None, reports: 0 }
+        Self { key: key.clone(), rtp, rtcp, sources: Vec::new(), sent: None, reports: 0, rolled: 0 }
+    }
+
+    /// Of a key that the far side used before we had it: RFC 3711 §3.3.1's roll-over counter is not known, and looked for.
+    pub(super) fn late(key: &Key) -> Self {
+        Self { rolled: ROLLED, ..Self::new(key) }
     }
 
     /// Whether it goes on with this key.
@@ -177,9 +186,13 @@ impl Context {
         let (signed, tag) = self.split(packet, self.tag()).filter(|(signed, _)| *signed >= begins)?;
         let (sequence, ssrc) = (half(packet, 2)?, word(packet, 8)?);
         let mut source = self.source(ssrc);
-        let index = source.index(sequence);
-        let own = self.rtp.sign([&packet[..signed], &((index >> 16) as u32).to_be_bytes()]);
-        if !source.rtp.is_new(index) || !same(&own.as_ref()[..tag.len()], tag) {
+        let (first, tries) =
+            (source.index(sequence), if source.rtp.newest.is_none() { self.rolled } else { 0 });
+        let index = (0..=tries).map(|rolled| first + (rolled << 16)).find(|index| {
+            let own = self.rtp.sign([&packet[..signed], &((index >> 16) as u32).to_be_bytes()]);
+            same(&own.as_ref()[..tag.len()], tag)
+        })?;
+        if !source.rtp.is_new(index) {
             return None;
         }
         source.rtp.note(index);

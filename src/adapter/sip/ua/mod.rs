@@ -14,6 +14,7 @@
 //! | transfer | `refer` |
 //! | how it ends, and what is still done then | `end` |
 //! | challenges | `auth` |
+//! | after a restart | `kept` |
 
 mod auth;
 mod build;
@@ -21,6 +22,7 @@ mod dialog;
 mod dispatch;
 mod end;
 mod header;
+mod kept;
 mod modify;
 mod offer;
 mod offered;
@@ -40,6 +42,7 @@ use std::time::{Duration, Instant};
 use rsipstack::sip::{Request, Response};
 
 pub(super) use self::build::ALLOW;
+pub use self::kept::Kept;
 pub(super) use self::uas::unsupported;
 
 use self::auth::Challenges;
@@ -314,6 +317,10 @@ pub struct Ua {
     /// Our From or To, with the tag.
     local: String,
     phase: Phase,
+    /// We sent the first INVITE, and made the Call-ID.
+    ours: bool,
+    /// It was taken up after a restart, and nothing proves yet that the far side is there.
+    probes: bool,
     /// Early ones of our INVITE's branches; or the one.
     dialogs: Vec<Dialog>,
     placed: Option<Placed>,

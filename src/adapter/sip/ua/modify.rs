@@ -14,6 +14,9 @@ use super::{Event, Phase, Refused, Ua, build};
 /// How often an offer is made again after glare.
 const TRIES: u8 = 8;
 
+/// Seconds between tries to reach a far side after a restart: about as long as a request that is lost is repeated.
+const PROBE: u32 = 4;
+
 /// Offers and descriptions on their way.
 #[derive(Debug, Default)]
 pub(super) struct Modify {
@@ -152,6 +155,7 @@ impl Ua {
             self.session_agreed(now, &response.headers);
         }
         self.modify.tries = 0;
+        self.probes = false;
         let sdp = match header::body(&response.headers, &response.body) {
             Body::Sdp(sdp) => Some(sdp),
             Body::None | Body::Foreign => None,
@@ -192,6 +196,7 @@ impl Ua {
         if code == 405 || code == 501 {
             dialog.updates &= carrier != Carrier::Update;
         }
+        self.probes &= matches!(code, 408 | 481 | 500..=599);
         match code {
             // RFC 3261 §12.2.1.2: the dialog is no more.
             408 | 481 if self.phase == Phase::Up => self.fault(now, "the far side lost the call", code),
@@ -202,9 +207,11 @@ impl Ua {
             491 => self.offer_later(now, client, None),
             // RFC 3311 §5.2: the far side has an offer to answer first.
             500 if wait.is_some() => self.offer_later(now, client, wait),
+            // A connection that isn't there again, or a far side that is starting too.
+            500..=599 if self.probes => self.offer_later(now, client, wait.or(Some(PROBE))),
             _ => self.tell(Event::OfferRefused(code)),
         }
-        if !matches!(code, 491 | 500) {
+        if !matches!(code, 491 | 500) && self.modify.retry.is_none() {
             self.offer_queued();
         }
     }
@@ -213,6 +220,9 @@ impl Ua {
     fn offer_later(&mut self, now: Instant, client: &Client, wait: Option<u32>) {
         if self.modify.tries >= TRIES {
             self.modify.tries = 0;
+            if self.probes {
+                return self.fault(now, "the far side can't be reached", 503);
+            }
             return self.tell(Event::OfferRefused(491));
         }
         self.modify.tries += 1;
@@ -226,7 +236,7 @@ impl Ua {
     }
 
     fn glare_wait(&mut self) -> Duration {
-        if self.placed.is_some() { self.random.wait(210, 400) } else { self.random.wait(1, 200) }
+        if self.ours { self.random.wait(210, 400) } else { self.random.wait(1, 200) }
     }
 
     pub(super) fn offer_again(&mut self, now: Instant) {

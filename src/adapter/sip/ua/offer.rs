@@ -77,6 +77,11 @@ impl Negotiation {
         })
     }
 
+    /// Of a dialog that stands, with what we are about to offer.
+    pub(super) fn resumed(local: &str) -> Self {
+        Self { state: State::Stable, local: Some(local.to_owned()), remote: None }
+    }
+
     /// Of an INVITE that came in.
     pub(super) fn arrived(offer: Option<String>) -> Self {
         Self::new(match offer {

@@ -22,6 +22,13 @@ pub(super) struct Transfers {
     count: u32,
 }
 
+impl Transfers {
+    /// There may have been some (RFC 3515 §2.4.6: naming which is never wrong).
+    pub(super) fn resume(&mut self) {
+        self.count = 1;
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     seq: u32,

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rsipstack::sip::{Header, Headers, Method, Request, Response};
+use serde::{Deserialize, Serialize};
 
 use super::dispatch::Kind;
 use super::header;
@@ -30,6 +31,15 @@ pub(super) struct SessionTimer {
     agreed: Option<Agreed>,
 }
 
+/// A session timer as it is written down: seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct KeptSession {
+    min: u64,
+    /// The interval, and whether we refresh.
+    agreed: Option<(u64, bool)>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Agreed {
     interval: Interval,
@@ -40,6 +50,17 @@ struct Agreed {
 impl SessionTimer {
     pub(super) fn new(min: Interval) -> Self {
         Self { min, ours: min, agreed: None }
+    }
+
+    pub(super) fn kept(&self) -> KeptSession {
+        let agreed = self.agreed.map(|agreed| (agreed.interval.as_secs(), agreed.we));
+        KeptSession { min: self.min.as_secs(), agreed }
+    }
+
+    pub(super) fn resumed(ours: Interval, kept: KeptSession) -> Self {
+        let interval = |seconds| Duration::from_secs(seconds).max(FLOOR);
+        let agreed = kept.agreed.map(|(seconds, we)| Agreed { interval: interval(seconds), we });
+        Self { min: Duration::from_secs(kept.min), ours, agreed }
     }
 
     /// RFC 4028 §7.1: what the first INVITE asks for.
@@ -131,7 +152,7 @@ impl Ua {
     }
 
     /// RFC 4028 §10: refreshed at half of the interval; ended a third of it, or 32 s, before its end.
-    fn session_runs(&mut self, now: Instant) {
+    pub(super) fn session_runs(&mut self, now: Instant) {
         self.timers.stop(Timer::Refresh);
         self.timers.stop(Timer::Session);
         let Some(agreed) = self.session.agreed else { return };

@@ -64,6 +64,8 @@ pub(super) fn blank(profile: Profile, call_id: String, local: &str, mut random: 
         call_id,
         local_tag,
         phase: Phase::Early,
+        ours: false,
+        probes: false,
         dialogs: Vec::new(),
         placed: None,
         arrived: None,
@@ -86,6 +88,7 @@ pub(super) fn place(now: Instant, profile: Profile, offer: Option<String>) -> Ua
     let call_id = format!("{}{}", random.name(), random.name());
     let from = profile.from.clone();
     let mut ua = blank(profile, call_id, &from, random);
+    ua.ours = true;
     let Some(target) = header::uri(&ua.profile.target) else {
         ua.over(now, Ending { code: Some(416), ..Ending::new(By::Near, "the target is not a URI") });
         ua.phase = Phase::Gone;

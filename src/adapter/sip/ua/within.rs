@@ -32,6 +32,7 @@ impl Ua {
             return self.refuse(id, &request, 500);
         }
         dialog.remote_seq = Some(seq);
+        self.probes = false;
         if let Some(unknown) = uas::unsupported(&request.headers) {
             let response = uas::bad_extension(self.answer_to(&request, 420), &unknown);
             return self.respond(id, response);

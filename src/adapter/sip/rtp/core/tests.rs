@@ -1,5 +1,7 @@
 //! Two legs' states wired together in virtual time, and what others send them.
 
+mod kept;
+
 use super::*;
 use crate::adapter::sip::rtp::{RtpSettings, Srtp};
 use crate::media::audio::AudioCodec;
@@ -12,15 +14,19 @@ fn at(n: u8) -> SocketAddr {
     ([192, 0, 2, n], 5_000).into()
 }
 
-fn core(n: u8, srtp: Srtp, codecs: &[AudioCodec]) -> Core {
-    let settings = RtpSettings {
+fn settings(n: u8, srtp: Srtp, codecs: &[AudioCodec]) -> RtpSettings {
+    RtpSettings {
         listen: [192, 0, 2, n].into(),
         public: None,
         range: None,
         most: 1,
         srtp,
         codecs: codecs.to_vec(),
-    };
+    }
+}
+
+fn core(n: u8, srtp: Srtp, codecs: &[AudioCodec]) -> Core {
+    let settings = settings(n, srtp, codecs);
     let negotiation = Negotiation::new(&settings, settings.listen, 5_000, 1);
     Core::new(negotiation, Arc::default(), u128::from(n) << 100 | u128::from(n) << 33 | u128::from(n))
 }

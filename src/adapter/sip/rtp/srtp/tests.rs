@@ -155,3 +155,29 @@ proptest::proptest! {
         proptest::prop_assert_eq!(context.unprotect_report(&mut data), None);
     }
 }
+
+/// RFC 3711 §3.3.1: who comes late doesn't know how often the sequence numbers began anew.
+#[test]
+fn who_comes_late_finds_out_how_often_numbers_began_anew() {
+    for suite in Suite::ALL {
+        let key = key(suite);
+        let (mut sender, mut late, mut naive) = (Context::new(&key), Context::late(&key), Context::new(&key));
+        let mut last = Vec::new();
+        for n in 0..0x2_0010_u32 {
+            // Every sixteenth is enough for the sender to keep count.
+            if n % 16 == 0 {
+                last = packet(n as u16);
+                assert!(sender.protect(&mut last, 12));
+            }
+        }
+        assert_eq!(naive.unprotect(&mut last.clone(), 12), None);
+        let mut forged = last.clone();
+        forged[20] ^= 1;
+        assert_eq!(late.unprotect(&mut forged, 12), None);
+        assert_eq!(late.unprotect(&mut last.clone(), 12), Some(packet(0).len()));
+        assert_eq!(late.unprotect(&mut last, 12), None, "a replay");
+        let mut next = packet(1);
+        assert!(sender.protect(&mut next, 12));
+        assert!(late.unprotect(&mut next, 12).is_some());
+    }
+}

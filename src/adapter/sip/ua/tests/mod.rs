@@ -5,6 +5,7 @@ mod callee;
 mod caller;
 mod ends;
 mod hostile;
+mod kept;
 mod modify;
 mod pair;
 mod refer;

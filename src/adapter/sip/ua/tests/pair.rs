@@ -262,6 +262,16 @@ impl World {
         panic!("it never comes to rest");
     }
 
+    /// The server of one side dies and comes back: nothing of it is left but what it wrote down.
+    fn restart(&mut self, who: usize) {
+        let kept = self.uas[who].take().and_then(|ua| ua.kept()).expect("it stands");
+        self.transactions.retain(|t| t.client.0 != who);
+        self.flights.retain(|flight| flight.to != who || matches!(flight.item, Item::Request(..)));
+        let profile = Profile { seed: self.random.next().into(), ..self.callee.clone() };
+        self.uas[who] = Ua::resume(self.now, profile, kept, OTHER);
+        self.drain(who);
+    }
+
     fn answered(&self, who: usize) -> bool {
         self.told[who].contains(&Event::Answered)
     }
@@ -407,4 +417,27 @@ fn both_ends_name_the_same_dialog() {
     let invite = world.uas[CALLEE].as_ref().unwrap().invite().unwrap();
     assert_eq!(tag(&invite.headers, "From"), Some(caller.local_tag));
     assert!(first(&invite.headers, "P-Preferred-Identity").is_some());
+}
+
+#[test]
+fn a_call_outlives_the_server_of_either_side_or_of_both() {
+    for (name, mut world) in worlds(15, 20) {
+        world.run(SECOND * 90);
+        for (at, who) in [&[CALLER][..], &[CALLEE], &[CALLER, CALLEE]].into_iter().enumerate() {
+            who.iter().for_each(|who| world.restart(*who));
+            world.run(SECOND * 90);
+            let ended = [CALLER, CALLEE].map(|who| world.endings(who).len());
+            assert_eq!(ended, [0, 0], "{name}, {at}: {:?} {:?}", world.told, world.sent);
+            assert_eq!(
+                world.agreed(CALLER),
+                (world.agreed(CALLEE).1, world.agreed(CALLEE).0),
+                "{name}, {at}"
+            );
+        }
+        // A session of two minutes: somebody refreshes.
+        world.run(SECOND * 600);
+        world.act(Duration::ZERO, CALLEE, Command::End { reason: None });
+        world.run(SECOND * 60);
+        assert_eq!(world.endings(CALLER).iter().map(|e| e.by).collect::<Vec<_>>(), [By::Far], "{name}");
+    }
 }
