@@ -1,6 +1,6 @@
 //! A server dies under telephone calls and comes back: they go on, whichever way they went. RIPT clients at both ends of a SIP trunk.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +65,10 @@ impl Side {
         if forgets {
             store = Arc::new(MemoryStore::new()) as Arc<dyn Store>;
         }
-        let telephony = soon("the SIP port", bind(&sip, folder.path())).await;
+        for way in sip.trunks.iter().map(|trunk| &trunk.way).chain(sip.accounts.iter().map(|one| &one.way)) {
+            left(way.listen).await;
+        }
+        let telephony = Telephony::bind(&sip, folder.path()).await.unwrap();
         settings.gateway = Some(Gateways::new(vec![telephony.clone()]));
         let world = World::on(settings, store, issuer, passports, Some(address)).await;
         telephony.start(&world.service);
@@ -73,14 +76,14 @@ impl Side {
     }
 }
 
-/// What the dead server had may be its own for a moment longer.
-async fn bind(settings: &Settings, folder: &Path) -> Arc<Telephony> {
-    loop {
-        match Telephony::bind(settings, folder).await {
-            Ok(telephony) => return telephony,
-            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+/// What a dead end had may be its own for a moment longer.
+async fn left(address: SocketAddr) {
+    soon("the SIP port", async {
+        while UdpSocket::bind(address).is_err() || TcpListener::bind(address).is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
+    })
+    .await;
 }
 
 /// Alice's server, and bob's, each the other's telephone network.
@@ -377,17 +380,10 @@ async fn a_call_that_rings_when_a_server_dies_ends_at_that_server() {
 
 /// An end that died comes back at its place, and takes its calls up.
 async fn reborn(address: SocketAddr) -> (Arc<Stack>, mpsc::Receiver<Beginning>) {
-    let listen = Listen { address, ..listen(&["127.0.0.1"]) };
-    soon("the port", async {
-        loop {
-            if let Ok((stack, calls)) = Stack::bind(&listen).await {
-                stack.hold(true);
-                return (stack, calls);
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
+    left(address).await;
+    let (stack, calls) = Stack::bind(&Listen { address, ..listen(&["127.0.0.1"]) }).await.unwrap();
+    stack.hold(true);
+    (stack, calls)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

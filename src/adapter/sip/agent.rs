@@ -1,6 +1,7 @@
 //! A user agent at work: the pure core, its place at the SIP end, and the clock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rsipstack::sip::{Method, Request};
 use tokio::sync::{mpsc, watch};
@@ -38,6 +39,8 @@ pub struct Agent {
     /// What is to be written down.
     pub kept: Keeping,
     task: Option<AbortHandle>,
+    /// The call is left as it is.
+    left: Arc<AtomicBool>,
 }
 
 /// A call as it is to be written down.
@@ -62,6 +65,8 @@ impl Keeping {
 impl Drop for Agent {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
+            // It may be at work, and see its owner gone before it is stopped.
+            self.left.store(true, Ordering::Relaxed);
             task.abort();
         }
     }
@@ -106,8 +111,10 @@ impl Agent {
         let (happened, events) = mpsc::channel(EVENTS);
         let (names, name) = watch::channel(ua.dialog());
         let (keeps, kept) = watch::channel(ua.kept());
-        let task = stack.spawn(run(seat, ua, beside, wanted, happened, names, keeps));
-        Self { commands, events, name, kept: Keeping(kept), task: Some(task) }
+        let left = Arc::new(AtomicBool::new(false));
+        let owner = Owner { wanted, happened, names, keeps, left: Arc::clone(&left) };
+        let task = stack.spawn(run(seat, ua, beside, owner));
+        Self { commands, events, name, kept: Keeping(kept), task: Some(task), left }
     }
 
     /// The dialog's names as they are now.
@@ -136,14 +143,20 @@ fn whole(mut request: Request, beside: Option<&Beside>) -> Request {
     request
 }
 
+/// The other ends of what an [`Agent`] is.
+struct Owner {
+    wanted: mpsc::Receiver<Command>,
+    happened: mpsc::Sender<Event>,
+    names: watch::Sender<Option<DialogId>>,
+    keeps: watch::Sender<Option<Kept>>,
+    left: Arc<AtomicBool>,
+}
+
 async fn run(
     mut seat: Seat,
     mut ua: Ua,
     beside: Option<Beside>,
-    mut wanted: mpsc::Receiver<Command>,
-    happened: mpsc::Sender<Event>,
-    names: watch::Sender<Option<DialogId>>,
-    keeps: watch::Sender<Option<Kept>>,
+    Owner { mut wanted, happened, names, keeps, left }: Owner,
 ) {
     let mut deaf = false;
     // Our newest offer, while another one is out.
@@ -181,6 +194,7 @@ async fn run(
             input = seat.next() => input,
             command = wanted.recv(), if !deaf => match command {
                 Some(command) => Input::Do(command),
+                None if left.load(Ordering::Relaxed) => return,
                 None => {
                     deaf = true;
                     Input::Do(Command::End { reason: None })
