@@ -92,7 +92,8 @@ async fn two(transport: &str, srtp: Srtp) -> [Side; 2] {
     let side = |own: usize, ours: &str, theirs: &str| {
         let server = format!("sip:127.0.0.1:{}{transport}", ports[1 - own]);
         let mut trunk = trunk(ports[own], &[server], ours, theirs);
-        trunk.way.srtp = srtp;
+        // By TCP its keys can be read by others, which is no matter here.
+        (trunk.way.srtp, trunk.way.srtp_in_clear) = (srtp, true);
         Side::start(trunk)
     };
     [side(0, "+44*", "+1*").await, side(1, "+1*", "+44*").await]
