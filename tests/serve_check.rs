@@ -64,6 +64,26 @@ fn a_server_that_could_not_vouch_for_callers_is_told_of() {
 }
 
 #[test]
+fn ways_to_telephone_networks_that_can_not_be_told_apart_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let trunk = |name: &str| {
+        format!(
+            "[[sip.trunk]]\nname = \"{name}\"\nserver = \"sip:192.0.2.1\"\nnumbers = \"+1*\"\n\
+             destinations = \"+44*\"\nlisten = \"127.0.0.1:5060\"\n"
+        )
+    };
+    let file = folder.path().join("ript.toml");
+    std::fs::write(&file, format!("data = \"data\"\n{}{}", trunk("one"), trunk("two"))).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ript"));
+    let output = command.args(["serve", "--check", "--dev", "--config"]).arg(&file).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{said}");
+    for part in ["ript.toml:13: sip.trunk.listen: the trunk one shares 127.0.0.1:5060", "right are numbers"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
 fn development_mode_brings_what_it_needs() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ript"));
     let data = tempfile::tempdir().unwrap();

@@ -83,7 +83,9 @@ proptest! {
 
     #[test]
     fn messages_that_were_tampered_with_do_no_harm(message in message(), cuts in cuts()) {
-        fuzzing::sip_message(&apply(&message, &cuts));
+        let bytes = apply(&message, &cuts);
+        fuzzing::sip_message(&bytes);
+        fuzzing::sip_stream(&bytes);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ript::adapter::camara;
 use ript::adapter::ims::{AccountSettings, Settings, Telephony, TrunkSettings, WaySettings};
@@ -57,10 +58,13 @@ pub fn trunk(own: u16, servers: &[String], ours: &str, theirs: &str) -> TrunkSet
             public: None,
             files: TlsFiles::default(),
             peers: vec!["127.0.0.1".parse().unwrap()],
+            peer_names: vec![],
             rate: Rate::per_second(500),
+            keepalive: Duration::from_secs(120),
             destinations: Destinations::new([theirs]).unwrap(),
             codecs: RtpSettings::all_codecs(),
             srtp: Srtp::Off,
+            srtp_in_clear: false,
             session_expires: None,
             emergency: None,
             access: None,
@@ -70,10 +74,16 @@ pub fn trunk(own: u16, servers: &[String], ours: &str, theirs: &str) -> TrunkSet
 
 /// A server with these ways to telephone networks.
 pub async fn world(folder: &Path, trunks: Vec<TrunkSettings>) -> (World, Arc<Telephony>) {
-    world_of(folder, vec![], trunks, vouching, camara::Settings::default()).await
+    let settings = Settings { rtp: rtp(), dns: Vec::new(), accounts: Vec::new(), trunks };
+    world_with(folder, settings).await
 }
 
-/// The same with other settings, and accounts.
+/// The same, of all that may be set for telephone networks.
+pub async fn world_with(folder: &Path, settings: Settings) -> (World, Arc<Telephony>) {
+    world_on(folder, settings, vouching, camara::Settings::default()).await
+}
+
+/// The same with other settings of the server, and accounts.
 pub async fn world_of(
     folder: &Path,
     accounts: Vec<AccountSettings>,
@@ -81,7 +91,15 @@ pub async fn world_of(
     change: impl FnOnce(&mut ript::service::Settings),
     apis: camara::Settings,
 ) -> (World, Arc<Telephony>) {
-    let settings = Settings { rtp: rtp(), accounts, trunks };
+    world_on(folder, Settings { rtp: rtp(), dns: Vec::new(), accounts, trunks }, change, apis).await
+}
+
+async fn world_on(
+    folder: &Path,
+    settings: Settings,
+    change: impl FnOnce(&mut ript::service::Settings),
+    apis: camara::Settings,
+) -> (World, Arc<Telephony>) {
     let telephony = Telephony::bind(&settings, folder).await.unwrap();
     let gateways = Gateways::new(vec![telephony.clone()]);
     let keys = keys();

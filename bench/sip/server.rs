@@ -25,7 +25,8 @@ pub fn run() {
         let listen = "127.0.0.1".parse().expect("an address");
         let codecs = vec![AudioCodec::Opus];
         let rtp = RtpSettings { listen, public: None, range: None, most: 2_000, srtp: Srtp::Off, codecs };
-        let settings = Settings { trunks: vec![trunk(far, &rtp)], rtp, accounts: Vec::new() };
+        let settings =
+            Settings { trunks: vec![trunk(far, &rtp)], rtp, dns: Vec::new(), accounts: Vec::new() };
         let telephony = Telephony::bind(&settings, folder.path()).await.expect("a trunk");
         let gateways = Gateways::new(vec![telephony.clone()]);
         let world = World::with(|settings| {
@@ -57,10 +58,13 @@ fn trunk(far: SocketAddr, rtp: &RtpSettings) -> TrunkSettings {
             public: None,
             files: TlsFiles::default(),
             peers: vec!["127.0.0.1".parse().expect("an address")],
+            peer_names: vec![],
             rate: Rate::per_second(10_000),
+            keepalive: std::time::Duration::from_secs(120),
             destinations: numbers("+1*"),
             codecs: rtp.codecs.clone(),
             srtp: rtp.srtp,
+            srtp_in_clear: true,
             session_expires: None,
             emergency: None,
             access: None,

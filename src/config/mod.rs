@@ -8,7 +8,7 @@
 //! | every key, and the nearest to a wrong one | `keys` |
 //! | how the three sources are laid over each other | `tree` |
 //! | how a value is taken and typed | `section` |
-//! | what the keys mean, defaults, bounds | `build`; of CAMARA's APIs `camara`, of others' `operator`; telephone networks `sip` |
+//! | what the keys mean, defaults, bounds | `build`; of CAMARA's APIs `camara`, of others' `operator`; telephone networks `sip`, `sip_apart` |
 //! | what is said about mistakes | `error` |
 
 mod build;
@@ -18,6 +18,7 @@ mod keys;
 mod operator;
 mod section;
 mod sip;
+mod sip_apart;
 #[cfg(test)]
 mod sip_tests;
 #[cfg(test)]

@@ -3,9 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use rsipstack::sip::uri::ParamsExt as _;
+use rsipstack::sip::{Host, Scheme, Transport};
+
 use super::build::{certificates, destinations, secret};
 use super::error::{ConfigError, Place};
 use super::section::Section;
+use super::sip_apart;
 use crate::adapter::ims::{AccountSettings, Secret, Settings, TrunkSettings, WaySettings};
 use crate::adapter::sip::rtp::{RtpSettings, Srtp};
 use crate::adapter::sip::{TlsFiles, uri};
@@ -20,15 +24,23 @@ const LISTEN: &str = "an address and a port of this machine: \"0.0.0.0:5060\"";
 /// Requests a second of one peer that begin something.
 const REQUESTS_PER_SECOND: u32 = 500;
 
+/// RFC 5626 §4.4.1
+const KEEPALIVE: Duration = Duration::from_secs(120);
+
 /// Reads all of it.
 pub(super) fn settings(mut section: Section) -> Result<Settings, ConfigError> {
     let rtp = rtp(&mut section)?;
+    let servers = "DNS servers, perhaps with a port: \"192.0.2.53\", \"127.0.0.1:5353\"";
+    let dns = section.many("dns", servers, |text, _| dns(text))?.unwrap_or_default();
     let accounts = section.sections("account")?;
     let trunks = section.sections("trunk")?;
     section.finish()?;
+    let places: Vec<_> = accounts.iter().chain(&trunks).map(|table| table.place_of("listen")).collect();
     let accounts = accounts.into_iter().try_fold(Vec::new(), account)?;
     let trunks = trunks.into_iter().try_fold(Vec::new(), trunk)?;
-    Ok(Settings { rtp, accounts, trunks })
+    let settings = Settings { rtp, dns, accounts, trunks };
+    sip_apart::check(&settings, &places)?;
+    Ok(settings)
 }
 
 fn rtp(section: &mut Section) -> Result<RtpSettings, ConfigError> {
@@ -48,6 +60,11 @@ fn rtp(section: &mut Section) -> Result<RtpSettings, ConfigError> {
     })
 }
 
+fn dns(text: &str) -> Result<SocketAddr, &'static str> {
+    let bare = || text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+    text.parse().or_else(|_| bare()).map_err(|_| "it is no IP address")
+}
+
 fn ports(text: &str) -> Result<std::ops::RangeInclusive<u16>, &'static str> {
     let (first, last) = text.split_once('-').ok_or("two ports with - between them are expected")?;
     let port = |text: &str| text.trim().parse::<u16>().map_err(|_| "a port is a number up to 65535");
@@ -64,10 +81,15 @@ fn way(section: &mut Section) -> Result<WaySettings, ConfigError> {
     let roots = section.many("ca", "paths of PEM files with certificates: \"ca.pem\"", certificates)?;
     let networks = "addresses or networks: \"192.0.2.1\", \"10.0.0.0/8\"";
     let peers = section.many("peers", networks, |text, _| text.parse::<Network>())?;
+    let names = "domains of certificates: \"sbc.carrier.example\"";
+    let names_place = section.place_of("peer-names");
+    let peer_names = section.many("peer-names", names, |text, _| domain(text))?.unwrap_or_default();
+    let keepalive = section.ms("keepalive-ms", 1_000)?.unwrap_or(KEEPALIVE);
     let rate = section.whole("requests-per-second", 1..=1_000_000)?.unwrap_or(REQUESTS_PER_SECOND);
     let called = destinations(section, "destinations")?;
     let codecs = section.many("codecs", "codecs, best first: \"opus\", \"PCMA\"", codec)?;
     let srtp = section.one("srtp", "\"off\", \"offered\" or \"required\"", srtp)?.unwrap_or_default();
+    let srtp_in_clear = section.flag("srtp-in-clear")?.unwrap_or(false);
     let session_expires = section.ms("session-expires-ms", 90_000)?;
     let number = "a number or an address: \"sos@emergency.example\"";
     let emergency = section.one("emergency", number, str::parse::<Number>)?;
@@ -75,6 +97,10 @@ fn way(section: &mut Section) -> Result<WaySettings, ConfigError> {
     if tls_listen.is_some() && (certificate.is_none() || key.is_none()) {
         let place = section.place_of("tls-listen");
         return Err(section.bad("tls-listen", &place, "TLS needs certificate and key: two PEM files"));
+    }
+    if !peer_names.is_empty() && roots.is_none() {
+        let why = "certificates with these names need a ca that has issued them: ca = \"carrier-ca.pem\"";
+        return Err(section.bad("peer-names", &names_place, why));
     }
     // What may be called costs money: nothing is allowed by default.
     let why = "the numbers that are called by it: destinations = [\"+49*\", \"!+49900*\"]";
@@ -84,14 +110,55 @@ fn way(section: &mut Section) -> Result<WaySettings, ConfigError> {
         public,
         files: TlsFiles { certificate, key, roots: roots.unwrap_or_default().concat() },
         peers: peers.unwrap_or_default(),
+        peer_names,
         rate: Rate::per_second(rate),
+        keepalive,
         destinations: section.need("destinations", called, why)?,
         codecs: codecs.unwrap_or_else(RtpSettings::all_codecs),
         srtp,
+        srtp_in_clear,
         session_expires,
         emergency,
         access,
     })
+}
+
+fn domain(text: &str) -> Result<String, &'static str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.:".contains(&b);
+    let named = !text.is_empty() && text.bytes().all(plain);
+    if named { Ok(text.to_ascii_lowercase()) } else { Err("it is no domain") }
+}
+
+/// Whether SIP goes there by TLS: none where DNS decides.
+fn is_private(server: &str) -> Option<bool> {
+    let uri = uri(server).ok()?;
+    if uri.scheme == Some(Scheme::Sips) {
+        return Some(true);
+    }
+    let decided = uri.transport().map(|transport| *transport == Transport::Tls);
+    let open = matches!(uri.host_with_port.host, Host::Domain(_)) && uri.host_with_port.port.is_none();
+    if open { decided } else { Some(decided.unwrap_or(false)) }
+}
+
+/// RFC 4568 §8.3: whoever reads the keys hears the calls.
+fn keys_are_private(
+    section: &Section,
+    place: &Place,
+    way: &WaySettings,
+    servers: &[String],
+) -> Result<(), ConfigError> {
+    let open = servers.iter().find(|server| is_private(server) == Some(false));
+    match open.filter(|_| way.srtp != Srtp::Off && !way.srtp_in_clear) {
+        None => Ok(()),
+        Some(server) => Err(section.bad(
+            "srtp",
+            place,
+            format!(
+                "its keys would go to {server} where others can read them; right is ;transport=tls there, or \
+                 srtp-in-clear = true"
+            ),
+        )),
+    }
 }
 
 fn codec(text: &str, _: &Place) -> Result<AudioCodec, String> {
@@ -125,6 +192,7 @@ fn account(
     let proxy = section.one("proxy", SERVER, server)?;
     let expires = section.ms("expires-ms", 60_000)?.unwrap_or(Duration::from_secs(3_600));
     let always = section.flag("always")?.unwrap_or(false);
+    let srtp_place = section.place_of("srtp");
     let ims = section.flag("ims")?.unwrap_or(true);
     let way = way(&mut section)?;
     section.finish()?;
@@ -134,6 +202,12 @@ fn account(
     }
     let why = "the home domain, that REGISTER is for: \"sip:ims.example\"";
     let registrar = section.need("registrar", registrar, why)?;
+    keys_are_private(
+        &section,
+        &srtp_place,
+        &way,
+        std::slice::from_ref(proxy.as_ref().unwrap_or(&registrar)),
+    )?;
     let why = "the public identity: \"sip:alice@ims.example\"";
     let identity = section.need("identity", identity, why)?;
     let user = match user {
@@ -201,6 +275,7 @@ fn trunk(mut known: Vec<TrunkSettings>, mut section: Section) -> Result<Vec<Trun
     let user = section.text("user")?;
     let given = section.text("password")?;
     let kept = section.one("password-file", "a path", |text| secret(&secret_place, text))?;
+    let srtp_place = section.place_of("srtp");
     let way = way(&mut section)?;
     section.finish()?;
     let name = section.need("name", name, "a name for logs: name = \"carrier\"")?;
@@ -214,10 +289,12 @@ fn trunk(mut known: Vec<TrunkSettings>, mut section: Section) -> Result<Vec<Trun
             Some((section.need("user", user, why)?, section.need("password", password, why)?))
         }
     };
+    let servers = section.need("server", servers.filter(|all| !all.is_empty()), SERVER)?;
+    keys_are_private(&section, &srtp_place, &way, &servers)?;
     let why = "our numbers that it calls: numbers = [\"+1408555*\"]";
     known.push(TrunkSettings {
         name,
-        servers: section.need("server", servers.filter(|all| !all.is_empty()), SERVER)?,
+        servers,
         numbers: section.need("numbers", numbers, why)?,
         attest: attest.unwrap_or(Attest::C),
         trusted,

@@ -17,9 +17,11 @@ const TRUNK: &str = "[[sip.trunk]]\nname = \"carrier\"\nserver = \"sip:sbc.test;
 #[test]
 fn accounts_and_trunks_say_what_is_theirs_and_the_rest_is_usual() {
     let folder = Folder::new();
-    let rtp = "[sip]\nrtp-listen = \"127.0.0.1\"\nrtp-ports = \"20000-20999\"\nmax-calls = 5\n";
+    let rtp = "[sip]\nrtp-listen = \"127.0.0.1\"\nrtp-ports = \"20000-20999\"\nmax-calls = 5\n\
+               dns = [\"127.0.0.1:5353\", \"2001:db8::53\"]\n";
     let sip = folder.load(&format!("{rtp}{ACCOUNT}{TRUNK}")).unwrap().sip;
     assert_eq!((sip.rtp.range, sip.rtp.most), (Some(20_000..=20_999), 5));
+    assert_eq!(sip.dns, ["127.0.0.1:5353".parse().unwrap(), "[2001:db8::53]:53".parse().unwrap()]);
     let (account, trunk) = (&sip.accounts[0], &sip.trunks[0]);
     assert_eq!((account.user.as_str(), account.ims, account.always), ("a@ims.test", true, false));
     assert_eq!(account.secret, Secret::Password("pw".to_owned()));
@@ -33,6 +35,11 @@ fn accounts_and_trunks_say_what_is_theirs_and_the_rest_is_usual() {
     assert_eq!((trunk.attest, trunk.trusted, trunk.way.srtp), (Attest::A, false, Srtp::Required));
     assert_eq!(trunk.way.codecs, [AudioCodec::Pcma, AudioCodec::Opus]);
     assert_eq!(trunk.login, Some(("u".to_owned(), "p".to_owned())));
+    for fine in ["sips:sbc.test", "sip:sbc.test", "sip:192.0.2.1\"\nsrtp-in-clear = true\nx5u = \"https://a"]
+    {
+        let toml = format!("{}srtp = \"offered\"\n", TRUNK.replace("sip:sbc.test;transport=tls", fine));
+        assert_eq!(folder.load(&toml).unwrap().sip.trunks[0].way.srtp, Srtp::Offered, "{fine}");
+    }
     let sim = ACCOUNT.replace(
         "password = \"pw\"",
         "k = \"465b5ce8b199b49faa5f0a2ee238a6bc\"\nopc = \"cd63cb71954a9f4e48a5994e37a02baf\"",
@@ -60,6 +67,9 @@ fn mistakes_in_ways_to_telephone_networks_are_named() {
     for (from, to, said) in [
         ("sip:sbc.test", "tel:1", "sip.trunk.server"),
         ("name", "srtp = \"yes\"\nname", "sip.trunk.srtp"),
+        ("sip:sbc.test;transport=tls\"", "sip:192.0.2.1\"\nsrtp = \"offered\"", "srtp-in-clear"),
+        ("sip:sbc.test;transport=tls\"", "sip:sbc.test;transport=tcp\"\nsrtp = \"required\"", "sbc.test"),
+        ("name", "peer-names = \"sbc.test\"\nname", "ca = "),
         ("name", "codecs = \"G729\"\nname", "AMR-WB"),
         ("name", "attest = \"D\"\nname", "sip.trunk.attest"),
         ("name", "tls-listen = \"127.0.0.1:1\"\nname", "certificate"),
@@ -74,8 +84,47 @@ fn mistakes_in_ways_to_telephone_networks_are_named() {
         let error = folder.error(&format!("{twice}{twice}"));
         assert!(error.contains(said), "{error}");
     }
+    assert!(folder.error("[sip]\ndns = \"dns.test\"\n").contains("sip.dns"));
     for ports in ["20000", "20001-20000", "0-9", "a-b"] {
         let error = folder.error(&format!("[sip]\nrtp-ports = \"{ports}\"\n"));
         assert!(error.contains("sip.rtp-ports"), "{error}");
+    }
+}
+
+#[test]
+fn ways_share_an_address_where_calls_can_be_told_apart() {
+    let folder = Folder::new();
+    let shared =
+        |more: &str| TRUNK.replace("127.0.0.1:5061", "127.0.0.1:5060").replace("carrier", "other") + more;
+    let one = TRUNK.replace("127.0.0.1:5061", "127.0.0.1:5060");
+    // By the number called, by the sender, by the account's user.
+    for other in [
+        shared("").replace("+1408*", "+1650*"),
+        shared("peers = \"192.0.2.9\"\n").replace("sbc.test", "sbc2.test"),
+        ACCOUNT.replace("+14085550009", "+16505550009"),
+        ACCOUNT.to_owned(),
+    ] {
+        folder.load(&format!("{one}{other}")).unwrap();
+    }
+    let second = ACCOUNT.replace("+14085550009", "+14085550008");
+    folder.load(&format!("{ACCOUNT}{}", second.replace("sip:a@", "sip:b@"))).unwrap();
+    let peers = "peers = \"192.0.2.0/24\"\n";
+    for (toml, said) in [
+        (
+            format!("{one}{}", shared("")),
+            "the trunk carrier shares 127.0.0.1:5060, and calls could be for either",
+        ),
+        (format!("{one}{peers}{}peers = \"192.0.2.7\"\n", shared("").replace("sbc.test", "x.test")), "peers"),
+        (format!("{one}{}", shared("public = \"192.0.2.1\"\n").replace("+1408*", "+1*")), "public"),
+        (format!("{ACCOUNT}{second}"), "identities with different users"),
+        (
+            format!("{ACCOUNT}{}", one.replace("sbc.test;transport=tls", "ims.test")),
+            "the account a@ims.test shares",
+        ),
+        (format!("{TRUNK}{}", shared("").replace("127.0.0.1:5060", "0.0.0.0:5061")), "127.0.0.1:5061 too"),
+    ] {
+        let error = folder.error(&toml);
+        assert!(error.contains(said) && error.contains("right "), "{said}: {error}");
+        assert!(error.contains(".listen: "), "{error}");
     }
 }

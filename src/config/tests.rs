@@ -384,6 +384,8 @@ fn every_key_of_the_wrong_type_is_named_with_what_is_right() {
                 "camara.webrtc.offerless-invitations",
                 "sip.account.always",
                 "sip.account.ims",
+                "sip.account.srtp-in-clear",
+                "sip.trunk.srtp-in-clear",
                 "sip.trunk.trusted",
             ];
             if value == "true" && flags.contains(key) {

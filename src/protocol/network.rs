@@ -44,6 +44,13 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Whether some address is in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other.address) || other.contains(self.address)
+    }
+}
+
 impl FromStr for Network {
     type Err = BadNetwork;
 
@@ -84,6 +91,16 @@ mod tests {
         assert!(holds("10.0.0.0/8", "::ffff:10.1.2.3"));
         assert!(holds("2001:db8::/32", "2001:db8:1::1"));
         assert!(!holds("2001:db8::/32", "2001:db9::1"));
+    }
+
+    #[test]
+    fn networks_overlap_where_one_holds_the_other() {
+        let both = |one: &str, other: &str| {
+            one.parse::<Network>().unwrap().overlaps(&other.parse::<Network>().unwrap())
+        };
+        assert!(both("10.0.0.0/8", "10.1.0.0/16") && both("10.1.0.0/16", "10.0.0.0/8"));
+        assert!(both("192.0.2.1", "192.0.2.1") && !both("192.0.2.1", "192.0.2.2"));
+        assert!(!both("10.0.0.0/8", "11.0.0.0/8") && !both("::/0", "0.0.0.0/0"));
     }
 
     #[test]

@@ -167,7 +167,51 @@ impl Destinations {
     }
 }
 
+impl Destinations {
+    /// Whether some number may be of both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let taken =
+            |list: &Self| list.0.iter().filter(|pattern| !pattern.excluded).cloned().collect::<Vec<_>>();
+        let excluded = |both: &Pattern| {
+            let all = self.0.iter().chain(&other.0);
+            all.filter(|pattern| pattern.excluded).any(|pattern| pattern.covers(both))
+        };
+        let theirs = taken(other);
+        taken(self)
+            .iter()
+            .any(|own| theirs.iter().filter_map(|their| own.both(their)).any(|both| !excluded(&both)))
+    }
+}
+
 impl Pattern {
+    /// What is of both; none: nothing is.
+    fn both(&self, other: &Self) -> Option<Self> {
+        match (&self.tail, &other.tail) {
+            (None, _) => other.matches(&self.head).then(|| self.clone()),
+            (_, None) => self.matches(&other.head).then(|| other.clone()),
+            (Some(one), Some(two)) => {
+                let longer =
+                    |a: &'_ String, b: &'_ String| if a.len() > b.len() { a.clone() } else { b.clone() };
+                let (head, tail) = (longer(&self.head, &other.head), longer(one, two));
+                let fits = |p: &Self, own: &str| head.starts_with(&p.head) && tail.ends_with(own);
+                (fits(self, one) && fits(other, two)).then_some(Self {
+                    excluded: false,
+                    head,
+                    tail: Some(tail),
+                })
+            }
+        }
+    }
+
+    /// Whether all that the other takes is taken by this one.
+    fn covers(&self, other: &Self) -> bool {
+        match (&self.tail, &other.tail) {
+            (_, None) => self.matches(&other.head),
+            (None, Some(_)) => false,
+            (Some(own), Some(tail)) => other.head.starts_with(&self.head) && tail.ends_with(own.as_str()),
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, BadNumber> {
         let (excluded, body) = match text.strip_prefix('!') {
             Some(rest) => (true, rest),
@@ -239,6 +283,28 @@ mod tests {
             ("Alice@Example.com", "Alice@example.com"),
         ] {
             assert_eq!(text.parse::<Number>().unwrap().to_string(), canonical);
+        }
+    }
+
+    #[test]
+    fn lists_overlap_where_some_number_is_of_both() {
+        for (one, other, overlap) in [
+            (&["+1408*"][..], &["+1*"][..], true),
+            (&["+1408*"], &["+1650*"], false),
+            (&["*"], &["+49*"], true),
+            (&["+14085550001"], &["+1408*"], true),
+            (&["+14085550001"], &["+14085550001"], true),
+            (&["+14085550001"], &["+14085550002"], false),
+            (&["*@a.example"], &["bob@*"], true),
+            (&["*@a.example"], &["*@b.example"], false),
+            (&["+1*", "!+1408*"], &["+1408*"], false),
+            (&["+1*", "!+1408*"], &["+140*"], true),
+            (&["+1*", "!+14085550001"], &["+14085550001"], false),
+            (&[], &["*"], false),
+        ] {
+            let list = |patterns: &[&str]| Destinations::new(patterns).unwrap();
+            assert_eq!(list(one).overlaps(&list(other)), overlap, "{one:?} {other:?}");
+            assert_eq!(list(other).overlaps(&list(one)), overlap, "{other:?} {one:?}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rsipstack::sip::Method;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::aka::{Aka, Keys};
 use super::kept::{File, Kept};
@@ -167,6 +168,17 @@ struct Keeper<'a> {
     seat: Seat,
     hops: Vec<Hop>,
     at: usize,
+    /// RFC 5626: the connection that we are registered by.
+    flow: Option<CancellationToken>,
+    /// The server failed.
+    failed: bool,
+}
+
+async fn gone(flow: Option<CancellationToken>) {
+    match flow {
+        Some(flow) => flow.cancelled().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl<'a> Keeper<'a> {
@@ -180,7 +192,7 @@ impl<'a> Keeper<'a> {
                 Vec::new()
             }
         };
-        way.stack.know(&hops);
+        way.know(&hops);
         let transport = hops.first().map_or(rsipstack::sip::Transport::Udp, |hop| hop.transport);
         let profile = Profile {
             registrar: settings.registrar.clone(),
@@ -202,7 +214,7 @@ impl<'a> Keeper<'a> {
             seat.prefer(proxy, hop.clone());
         }
         let registration = Registration::new(profile, clock::instant());
-        Self { way, account, registration, seat, hops, at: 0 }
+        Self { way, account, registration, seat, hops, at: 0, flow: None, failed: false }
     }
 
     async fn run(mut self, service: &Weak<Service>, changes: &mut watch::Receiver<u64>) {
@@ -220,6 +232,9 @@ impl<'a> Keeper<'a> {
                     Output::Event(event) => self.happened(event, service),
                 }
             }
+            if std::mem::take(&mut self.failed) {
+                self.next_hop().await;
+            }
             if self.registration.is_gone() || leaving.is_some_and(|until| until <= clock::instant()) {
                 self.account.state.send_replace(State::Off);
                 return;
@@ -232,6 +247,12 @@ impl<'a> Keeper<'a> {
                 },
                 () = clock::until(self.registration.next_timeout()) => Input::Tick,
                 () = clock::until(leaving) => Input::Tick,
+                // RFC 5626 §4.5: whoever calls us would come by a connection that isn't there.
+                () = gone(self.flow.clone()), if leaving.is_none() => {
+                    tracing::info!(way = self.way.name, "the connection is lost; registering anew");
+                    self.flow = None;
+                    Input::Again
+                }
                 changed = changes.changed(), if leaving.is_none() => {
                     // The server stops, and comes back: who de-registers ends their calls (TS 24.229 §5.4.1.4). If it
                     // doesn't, the registration runs out.
@@ -255,6 +276,7 @@ impl<'a> Keeper<'a> {
                 if !refreshed {
                     tracing::info!(way = name, "registered");
                 }
+                self.flow = self.hops.get(self.at).and_then(|hop| self.way.stack.flow(hop));
                 self.account.state.send_replace(State::Registered { service_route, associated });
             }
             Event::Deregistered { by, reason } => {
@@ -270,9 +292,7 @@ impl<'a> Keeper<'a> {
             Event::Failed { code, why, retry } => {
                 tracing::warn!(way = name, code, why, ?retry, "not registered");
                 self.account.state.send_replace(State::Failed(format!("{why} ({code})")));
-                if matches!(code, 408 | 500..=599) {
-                    self.next_hop();
-                }
+                self.failed |= matches!(code, 408 | 500..=599);
             }
             Event::NotWatched(code) => {
                 tracing::debug!(way = name, code, "what becomes of the registration can't be followed");
@@ -282,15 +302,22 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// RFC 3263 §4.3: the next server, if there is another one.
-    fn next_hop(&mut self) {
-        if self.hops.len() < 2 {
-            return;
-        }
-        self.at = (self.at + 1) % self.hops.len();
+    /// RFC 3263 §4.3: the next server; after the last one, those that DNS has now.
+    async fn next_hop(&mut self) {
         let settings = &self.account.settings;
         let proxy = settings.proxy.as_ref().unwrap_or(&settings.registrar);
-        let hop = self.hops[self.at].clone();
+        self.at += 1;
+        if self.at >= self.hops.len() {
+            self.at = 0;
+            match self.way.stack.resolve(proxy).await {
+                Ok(hops) => {
+                    self.way.know(&hops);
+                    self.hops = hops;
+                }
+                Err(error) => tracing::debug!(way = self.way.name, %error, "no server is found anew"),
+            }
+        }
+        let Some(hop) = self.hops.get(self.at).cloned() else { return };
         let contact = self.way.stack.contact(self.account.user(), hop.transport);
         let route = settings.proxy.iter().map(|proxy| format!("<{}>", loose(proxy))).collect();
         self.seat.prefer(proxy, hop);

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Weak};
 
 use rsipstack::sip::Method;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::bridge::{Begun, Side};
 use super::caller::Incoming;
 use super::dialogs::Dialogs;
+use super::ends::{self, End};
 use super::line::SipLine;
 use super::media::Media;
 use super::way::{Kind, Way};
@@ -26,28 +26,23 @@ use crate::protocol::problem::Code;
 use crate::service::Service;
 use crate::service::arrive::{Arrival, Proof, anonymous};
 
-/// Calls that are being taken in at once, of one way.
+/// Calls that are being taken in at once, at one end.
 const MAX_ARRIVALS: usize = 256;
 /// RFC 3261 §20.5
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY";
 
-/// Takes what begins something at one way's end, for as long as it is there.
-pub(super) async fn listen(
-    way: Arc<Way>,
-    dialogs: Arc<Dialogs>,
-    service: Weak<Service>,
-    mut beginnings: mpsc::Receiver<Beginning>,
-) {
+/// Takes what begins something at an end, for as long as it is there.
+pub(super) async fn listen(mut end: End, dialogs: Arc<Dialogs>, service: Weak<Service>) {
     // Aborted with this task.
     let mut arrivals = JoinSet::new();
-    while let Some(beginning) = beginnings.recv().await {
+    while let Some(beginning) = end.beginnings.recv().await {
         while arrivals.try_join_next().is_some() {}
         let refuse = |code, headers| beginning.responder.respond(answer(&beginning.request, code, headers));
-        if !beginning.known {
+        let Some(way) = ends::chosen(&end.ways, &beginning) else {
             // RFC 3261 §21.4.4: strangers learn nothing of who is here.
             refuse(403, vec![]);
             continue;
-        }
+        };
         match beginning.request.method {
             Method::Invite if arrivals.len() >= MAX_ARRIVALS => {
                 refuse(503, vec![("Retry-After", "5".to_owned())]);
@@ -113,7 +108,8 @@ async fn arrive(way: Arc<Way>, dialogs: Arc<Dialogs>, service: &Arc<Service>, be
             return refuse(503);
         }
     };
-    let profile = way.profile(&to, beginning.transport);
+    media.leg.expose(way.is_exposed(beginning.transport));
+    let profile = way.profile(&to, &beginning);
     let offers = !invite.body.is_empty();
     let Some(mut agent) = Agent::arrive(&way.stack, beginning, profile) else { return };
     let described = match offered(&media, &mut agent, offers).await {

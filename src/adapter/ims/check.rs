@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::{Account, State, register_once};
+use super::ends::Ends;
 use super::settings::Settings;
 use super::way::{Kind, Trunk, Way};
 use crate::adapter::sip::{Hop, ping};
@@ -42,16 +43,16 @@ pub async fn check(
         ways.push((trunk.name.clone(), &trunk.way, Kind::Trunk(Trunk::new(trunk.clone()))));
     }
     ways.retain(|(name, ..)| only.is_none_or(|only| only == name));
-    let mut well = !ways.is_empty();
+    let (mut well, mut ends) = (!ways.is_empty(), Ends::new(settings));
     for (name, way, kind) in ways {
         let mut step = |what: String, found: Result<String, String>| {
             well &= found.is_ok();
             tell(Step { way: name.clone(), what, found });
         };
-        let bound = Way::bind(name.clone(), way, &settings.rtp, kind).await;
+        let bound = ends.way(&name, way, kind).await;
         let listen = format!("listen at {}", way.listen);
         let way = match bound {
-            Ok((way, _)) => way,
+            Ok(way) => way,
             Err(error) => {
                 step(listen, Err(cause_of_bind(&error)));
                 continue;
@@ -88,7 +89,7 @@ async fn one(way: &Arc<Way>, step: &mut impl FnMut(String, Result<String, String
                 cause_of_options(code, hop),
             );
         }
-        way.stack.know(&hops);
+        way.know(&hops);
     }
     if let Kind::Account(account) = &way.kind {
         let what = format!("register at {}", account.settings.registrar);

@@ -60,7 +60,7 @@ impl Bridge {
     /// Calls anew, at the next server.
     pub(super) async fn next_server(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
-        let Some(agent) = attempt.next(&self.way, self.media.leg.offer()) else { return };
+        let Some(agent) = attempt.next(&self.way, &self.media.leg) else { return };
         tracing::info!(way = self.way.name, "a server failed; the call goes to the next one");
         std::mem::replace(&mut self.agent, agent).end(Command::End { reason: None });
     }
@@ -162,6 +162,12 @@ impl Bridge {
             return;
         }
         tracing::debug!(code = ending.code, why = ending.why, "a SIP call ended");
+        if self.side == Side::Leaving && matches!(ending.code, Some(401 | 407)) {
+            tracing::warn!(
+                way = self.way.name,
+                "calls are refused: user and password, or one of them, are wrong"
+            );
+        }
         let (cause, _) = mapping::reasons(ending.reason.as_deref());
         let (outcome, reason) = match ending.by {
             // Nobody ended it: the far side is not there any more.

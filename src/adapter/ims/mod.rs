@@ -5,6 +5,7 @@
 //! |---|---|
 //! | a trunk or an account, and how a call leaves by it | `way` |
 //! | an account's registration | [`registration`], kept up by `account` |
+//! | one SIP end for several ways | `ends`; whose a request is: `peers` |
 //! | calls that come in | `arriving` |
 //! | trying all that is configured | `check` |
 //! | a call's events, passed on | `bridge`, `far`; its media: `media`; who its dialog is: `dialogs` |
@@ -23,6 +24,7 @@ pub mod caller;
 mod check;
 mod dialogs;
 pub mod emergency;
+mod ends;
 mod far;
 pub mod headers;
 pub mod identity;
@@ -31,6 +33,7 @@ mod led;
 mod line;
 pub mod login;
 mod media;
+mod peers;
 pub mod phone;
 mod redirect;
 pub mod registration;
@@ -43,10 +46,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::adapter::sip::Beginning;
 use crate::adapter::sip::rtp::{possible, transcoded};
 use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
@@ -56,6 +57,7 @@ use account::Account;
 use bridge::{Begun, Side};
 pub use check::{Step, check};
 use dialogs::Dialogs;
+use ends::{End, Ends};
 use line::SipLine;
 use media::Media;
 pub use settings::{AccountSettings, Secret, Settings, TrunkSettings, WaySettings};
@@ -74,8 +76,8 @@ pub struct StartError {
 pub struct Telephony {
     ways: Vec<Arc<Way>>,
     dialogs: Arc<Dialogs>,
-    /// What begins something at each way, until somebody listens.
-    beginnings: Mutex<Vec<mpsc::Receiver<Beginning>>>,
+    /// What begins something at each end, until somebody listens.
+    ends: Mutex<Vec<End>>,
     /// Aborts its tasks when dropped.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -83,29 +85,23 @@ pub struct Telephony {
 impl Telephony {
     /// Binds all ends. `folder`: what accounts keep over restarts.
     pub async fn bind(settings: &Settings, folder: &Path) -> Result<Arc<Self>, StartError> {
-        let (mut ways, mut beginnings) = (Vec::new(), Vec::new());
+        let (mut ways, mut ends) = (Vec::new(), Ends::new(settings));
         for account in &settings.accounts {
             let name = account.user.clone();
             let failed = |why| StartError { name: name.clone(), why };
             let kind = Kind::Account(Account::new(folder, account).map_err(failed)?);
-            let bound = Way::bind(name.clone(), &account.way, &settings.rtp, kind).await;
-            let (way, begins) = bound.map_err(failed)?;
-            ways.push(way);
-            beginnings.push(begins);
+            ways.push(ends.way(&name, &account.way, kind).await.map_err(failed)?);
         }
         for trunk in &settings.trunks {
             let name = trunk.name.clone();
             let failed = |why| StartError { name: name.clone(), why };
             let kind = Kind::Trunk(Trunk::new(trunk.clone()));
-            let bound = Way::bind(name.clone(), &trunk.way, &settings.rtp, kind).await;
-            let (way, begins) = bound.map_err(failed)?;
-            ways.push(way);
-            beginnings.push(begins);
+            ways.push(ends.way(&name, &trunk.way, kind).await.map_err(failed)?);
         }
         // What the store holds is taken up between this and the start.
         ways.iter().for_each(|way| way.stack.hold(true));
         let (dialogs, tasks) = (Arc::default(), Mutex::default());
-        Ok(Arc::new(Self { ways, dialogs, beginnings: Mutex::new(beginnings), tasks }))
+        Ok(Arc::new(Self { ways, dialogs, ends: Mutex::new(ends.into_all()), tasks }))
     }
 
     /// Registers accounts and takes calls in, for this server's users, whose calls have been taken up again; once.
@@ -115,11 +111,13 @@ impl Telephony {
                 "calls from telephone networks ring only where [certs] lets this server vouch for who calls"
             );
         }
-        let beginnings = std::mem::take(&mut *lock(&self.beginnings));
+        let ends = std::mem::take(&mut *lock(&self.ends));
         let mut tasks = lock(&self.tasks);
-        for (way, begins) in self.ways.iter().zip(beginnings) {
-            let (dialogs, service) = (self.dialogs.clone(), Arc::downgrade(service));
-            tasks.spawn(arriving::listen(way.clone(), dialogs, service.clone(), begins));
+        for end in ends {
+            tasks.spawn(arriving::listen(end, self.dialogs.clone(), Arc::downgrade(service)));
+        }
+        for way in &self.ways {
+            let service = Arc::downgrade(service);
             match &way.kind {
                 Kind::Account(_) => tasks.spawn(account::keep(way.clone(), service)),
                 Kind::Trunk(_) => tasks.spawn(way::watch(way.clone())),
@@ -150,7 +148,7 @@ impl Telephony {
             Problem::new(Code::Overloaded, "this server has no port for one more call's media")
         })?;
         media.leg.prefer(&call.advertisement);
-        let agent = attempt.next(way, media.leg.offer()).ok_or_else(none)?;
+        let agent = attempt.next(way, &media.leg).ok_or_else(none)?;
         let record = standing::begun(way);
         let begun = Begun {
             way: way.clone(),

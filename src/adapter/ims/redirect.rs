@@ -32,7 +32,7 @@ impl Bridge {
         if code >= 600 || !attempt.lead_on() {
             return false;
         }
-        let Some(agent) = attempt.next(&way, self.media.leg.offer()) else { return false };
+        let Some(agent) = attempt.next(&way, &self.media.leg) else { return false };
         tracing::debug!(way = way.name, code, "a call is led on");
         self.agent = agent;
         true
@@ -70,7 +70,7 @@ impl Bridge {
             self.media = Media::new(&help.ports).ok()?;
             self.media.leg.prefer(&call.advertisement);
         }
-        self.agent = attempt.next(&help, self.media.leg.offer())?;
+        self.agent = attempt.next(&help, &self.media.leg)?;
         (self.way, self.attempt, self.heard) = (help, Some(attempt), false);
         Some(())
     }

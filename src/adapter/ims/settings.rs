@@ -16,6 +16,8 @@ use crate::service::rate::Rate;
 pub struct Settings {
     /// Where RTP is.
     pub rtp: RtpSettings,
+    /// The DNS servers that are asked for SIP servers; none: the system's.
+    pub dns: Vec<SocketAddr>,
     /// Numbers registered at a registrar, in an IMS or not.
     pub accounts: Vec<AccountSettings>,
     /// Number ranges that need no registration.
@@ -23,6 +25,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What all of them have in common.
+    pub(super) fn ways(&self) -> impl Iterator<Item = &WaySettings> {
+        let accounts = self.accounts.iter().map(|account| &account.way);
+        accounts.chain(self.trunks.iter().map(|trunk| &trunk.way))
+    }
+
     /// Whether there is any.
     pub fn is_empty(&self) -> bool {
         self.accounts.is_empty() && self.trunks.is_empty()
@@ -42,14 +50,20 @@ pub struct WaySettings {
     pub files: TlsFiles,
     /// Whose requests are taken, besides the servers'.
     pub peers: Vec<Network>,
+    /// RFC 5922 §7.1: the domains whose certificates make a peer; none: whatever `files.roots` has issued.
+    pub peer_names: Vec<String>,
     /// Requests a second that begin something, of one peer.
     pub rate: Rate,
+    /// RFC 5626 §4.4.1: how often who is reached by TCP or TLS is asked whether it is there.
+    pub keepalive: Duration,
     /// Whom it is used to call.
     pub destinations: Destinations,
     /// Codecs, best first.
     pub codecs: Vec<AudioCodec>,
     /// SRTP by SDES (RFC 4568).
     pub srtp: Srtp,
+    /// Whether its keys may go where SIP is not encrypted.
+    pub srtp_in_clear: bool,
     /// RFC 4028; none: no session timer is asked for.
     pub session_expires: Option<Duration>,
     /// The number that stands for emergency services: calls to it leave as `urn:service:sos`.

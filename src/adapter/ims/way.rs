@@ -1,13 +1,15 @@
 //! A way to a telephone network: an account or a trunk, and how a call leaves by it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use rsipstack::sip::headers::{Header, make_header};
+use rsipstack::sip::{Request, Transport};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
 use super::account::{Account, State};
 use super::emergency;
@@ -17,9 +19,10 @@ use super::led::Targets;
 use super::login::Login;
 use super::phone::{Home, sip_uri};
 use super::settings::{TrunkSettings, WaySettings};
-use crate::adapter::sip::rtp::{RtpPorts, RtpSettings};
+use crate::adapter::sip::rtp::{Leg, RtpPorts, RtpSettings, Srtp};
 use crate::adapter::sip::ua::{Credentials, Profile, Reliable};
-use crate::adapter::sip::{Agent, Beginning, Beside, Hop, Listen, PRODUCT, Stack, ping, uri};
+use crate::adapter::sip::value::{Address, value};
+use crate::adapter::sip::{Agent, Beginning, Beside, Hop, PRODUCT, Stack, ping, uri};
 use crate::clock;
 use crate::protocol::number::Number;
 use crate::protocol::problem::{Code, Problem};
@@ -42,6 +45,8 @@ pub(super) struct Way {
     pub(super) ports: RtpPorts,
     pub(super) settings: WaySettings,
     pub(super) kind: Kind,
+    /// Where its servers have been found.
+    pub(super) known: Mutex<HashSet<IpAddr>>,
     shunned: Mutex<HashMap<Hop, Instant>>,
 }
 
@@ -69,26 +74,24 @@ impl Trunk {
 }
 
 impl Way {
-    /// Binds its SIP end.
-    pub(super) async fn bind(
-        name: String,
+    /// At an end that is bound.
+    pub(super) fn new(
+        name: &str,
+        stack: Arc<Stack>,
         settings: &WaySettings,
         rtp: &RtpSettings,
         kind: Kind,
-    ) -> io::Result<(Arc<Self>, mpsc::Receiver<Beginning>)> {
-        let listen = Listen {
-            address: settings.listen,
-            public: settings.public,
-            tls: settings.tls_listen,
-            files: settings.files.clone(),
-            peers: settings.peers.clone(),
-            rate: settings.rate,
-        };
+    ) -> io::Result<Self> {
         let rtp = RtpSettings { srtp: settings.srtp, codecs: settings.codecs.clone(), ..rtp.clone() };
-        let ports = RtpPorts::new(rtp)?;
-        let (stack, beginnings) = Stack::bind(&listen).await?;
-        let (settings, shunned) = (settings.clone(), Mutex::default());
-        Ok((Arc::new(Self { name, stack, ports, settings, kind, shunned }), beginnings))
+        Ok(Self {
+            name: name.to_owned(),
+            stack,
+            ports: RtpPorts::new(rtp)?,
+            settings: settings.clone(),
+            kind,
+            known: Mutex::default(),
+            shunned: Mutex::default(),
+        })
     }
 
     /// Whether it is used to call this number.
@@ -139,8 +142,9 @@ impl Way {
     async fn hops(&self, servers: &[String]) -> Result<VecDeque<(String, Hop)>, Problem> {
         let mut found = Vec::new();
         let mut why = String::new();
-        for server in servers {
-            match self.stack.resolve(server).await {
+        let all = join_all(servers.iter().map(|server| self.stack.resolve(server))).await;
+        for (server, places) in servers.iter().zip(all) {
+            match places {
                 Ok(hops) => found.extend(hops.into_iter().map(|hop| (server.clone(), hop))),
                 Err(error) => why = error.to_string(),
             }
@@ -150,10 +154,28 @@ impl Way {
             let none = "no server of that telephone network is found now; try again later";
             return Err(Problem::new(Code::BadGateway, none));
         }
+        if self.settings.srtp == Srtp::Required {
+            found.retain(|(_, hop)| !self.is_exposed(hop.transport));
+            if found.is_empty() {
+                tracing::warn!(way = self.name, "SRTP is required, and no server is reached by TLS");
+                let none = "that telephone network is not reached by TLS, which its calls' keys need";
+                return Err(Problem::new(Code::BadGateway, none));
+            }
+        }
         let now = clock::instant();
         let shunned = lock(&self.shunned);
         found.sort_by_key(|(_, hop)| shunned.get(hop).is_some_and(|until| *until > now));
         Ok(found.into())
+    }
+
+    /// RFC 4568 §8.3: whether keys that go by this transport are for others to read.
+    pub(super) fn is_exposed(&self, transport: Transport) -> bool {
+        transport != Transport::Tls && !self.settings.srtp_in_clear
+    }
+
+    /// RFC 3261 §8.1.1.8, §12.1.1: our address, secure where the far side's is.
+    fn contact(&self, user: &str, transport: Transport, secure: bool) -> String {
+        if secure { self.stack.secure_contact(user) } else { self.stack.contact(user, transport) }
     }
 
     /// A server failed: others are tried first for a while.
@@ -247,8 +269,8 @@ impl Way {
         })
     }
 
-    /// How we appear in a call that comes in by this transport.
-    pub(super) fn profile(&self, to: &Number, transport: rsipstack::sip::Transport) -> Profile {
+    /// How we appear in a call that comes in.
+    pub(super) fn profile(&self, to: &Number, beginning: &Beginning) -> Profile {
         let (user, way) = match &self.kind {
             Kind::Trunk(_) => (user(to), headers::Way::Plain),
             Kind::Account(account) => {
@@ -259,7 +281,8 @@ impl Way {
                 )
             }
         };
-        let mut contact = format!("<{}>", self.stack.contact(&user, transport));
+        let secure = is_secure(&beginning.request);
+        let mut contact = format!("<{}>", self.contact(&user, beginning.transport, secure));
         if matches!(&self.kind, Kind::Account(account) if account.settings.ims) {
             contact = format!("{contact};{}", headers::MMTEL);
         }
@@ -297,7 +320,7 @@ pub(super) async fn watch(way: Arc<Way>) {
                     continue;
                 }
             };
-            way.stack.know(&hops);
+            way.know(&hops);
             for hop in hops.iter().filter(|_| trunk.settings.ping.is_some()) {
                 match ping::options(&way.stack, server, hop, PONG).await {
                     None | Some(408 | 503) => way.shun(hop),
@@ -307,6 +330,17 @@ pub(super) async fn watch(way: Arc<Way>) {
         }
         tokio::time::sleep(trunk.settings.ping.unwrap_or(LOOK)).await;
     }
+}
+
+/// RFC 3261 §12.1.1: what makes a dialog secure.
+fn is_secure(invite: &Request) -> bool {
+    let first = value(invite, "Record-Route").or_else(|| value(invite, "Contact"));
+    let secure = first.and_then(Address::read).is_some_and(|address| is_sips(address.uri));
+    secure || is_sips(&invite.uri.to_string())
+}
+
+fn is_sips(uri: &str) -> bool {
+    uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:"))
 }
 
 /// What stands before the @ of our Contact.
@@ -381,13 +415,14 @@ impl Attempt {
     }
 
     /// Calls by the next server.
-    pub(super) fn next(&mut self, way: &Way, offer: String) -> Option<Agent> {
+    pub(super) fn next(&mut self, way: &Way, leg: &Leg) -> Option<Agent> {
         let (server, hop) = self.hops.pop_front()?;
         self.server.clone_from(&server);
         if let Some(failed) = self.newest.replace(hop.clone()) {
             way.shun(&failed);
         }
-        let contact = way.stack.contact(&self.user, hop.transport);
+        leg.expose(way.is_exposed(hop.transport));
+        let contact = way.contact(&self.user, hop.transport, is_sips(&server));
         let icid = uuid::Uuid::new_v4().simple().to_string();
         let outgoing = Outgoing {
             from: &self.from,
@@ -431,6 +466,6 @@ impl Attempt {
             seed: uuid::Uuid::new_v4().as_u128(),
         };
         let beside = self.location.clone().map(|location| beside(location, &profile.from));
-        Some(Agent::place(&way.stack, profile, Some(offer), (&server, hop), beside))
+        Some(Agent::place(&way.stack, profile, Some(leg.offer()), (&server, hop), beside))
     }
 }

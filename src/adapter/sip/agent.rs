@@ -7,10 +7,11 @@ use rsipstack::sip::{Method, Request};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+use super::beginning::Beginning;
 use super::hop::Hop;
 use super::reply;
 use super::seat::Seat;
-use super::stack::{Beginning, Stack};
+use super::stack::Stack;
 use super::ua::{Command, DialogId, Event, Input, Kept, Output, Profile, Refused, Ua};
 use crate::clock;
 
@@ -201,10 +202,6 @@ async fn run(
             },
             () = clock::until(ua.next_timeout()) => Input::Tick,
         };
-        let unanswered = match &input {
-            Input::Request(id, request) => Some((*id, request.clone())),
-            _ => None,
-        };
         let mut done = Ok(());
         match input {
             Input::Do(Command::Offer(sdp)) => waits = Some(sdp),
@@ -217,11 +214,9 @@ async fn run(
                 Ok(()) => {}
             }
         }
+        // Requests are answered by it, whatever they are.
         if let Err(refused) = done {
             tracing::debug!(%refused, "a SIP call takes no such thing now");
-            if let Some((id, request)) = unanswered {
-                seat.respond(id, reply::response(&request, 500, vec![]));
-            }
         }
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rsipstack::sip::{Method, Request, Response, SipMessage};
 
-use super::strict::{self, Verdict};
+use super::frame::Frames;
+use super::strict::{self, Read};
 use super::ua::{Input, Profile, Reliable, Ua};
 use super::{reply, rtp};
 use crate::clock;
@@ -14,15 +15,16 @@ use crate::clock;
 /// A datagram on the SIP port: checked, parsed, and answered or given to a user agent.
 pub fn sip_message(datagram: &[u8]) {
     let from = SocketAddr::from(([192, 0, 2, 1], 5_062));
-    let plain = match strict::check_raw(datagram, from) {
-        Verdict::Pass if datagram.iter().all(u8::is_ascii_whitespace) => return,
-        Verdict::Pass => datagram.to_vec(),
-        Verdict::Plain(plain) => {
-            assert_eq!(strict::check_raw(&plain, from), Verdict::Pass, "what was made plain is plain");
-            plain
+    let message = match strict::read(datagram, from) {
+        Read::Message(message, plain) => {
+            if let Some(plain) = plain {
+                let again = strict::read(&plain, from);
+                assert!(matches!(again, Read::Message(_, None)), "what was made plain is plain");
+            }
+            *message
         }
-        Verdict::Drop(_) => return,
-        Verdict::Refuse(refusal) => {
+        Read::Blank | Read::Drop(_) => return,
+        Read::Refuse(refusal) => {
             let text = refusal.message.as_slice();
             let response = Response::try_from(text).expect("a refusal is a response");
             assert!(text.len() <= datagram.len() * 3 + 1_024, "a refusal is no amplifier");
@@ -30,11 +32,29 @@ pub fn sip_message(datagram: &[u8]) {
             return;
         }
     };
-    match SipMessage::try_from(plain.as_slice()) {
-        Ok(SipMessage::Request(request)) => take(request),
-        // A response that can't be read is dropped by the transactions.
-        Ok(SipMessage::Response(response)) => hear(response),
-        Err(_) => {}
+    match message {
+        SipMessage::Request(request) => take(request),
+        SipMessage::Response(response) => hear(response),
+    }
+}
+
+/// Bytes of a stream, in pieces: what stands in it doesn't depend on how it comes.
+pub fn sip_stream(bytes: &[u8]) {
+    let read = |size: usize| {
+        let (mut frames, mut all) = (Frames::default(), Vec::new());
+        for piece in bytes.chunks(size.max(1)) {
+            frames.buffer.extend_from_slice(piece);
+            while let Some(frame) = frames.next(false).unwrap_or(None) {
+                all.push(frame);
+            }
+        }
+        all
+    };
+    let whole = read(bytes.len());
+    for size in [1, 7] {
+        // After what is no message nothing is found any more, or something else.
+        let pieces = read(size);
+        assert!(whole.iter().zip(&pieces).take(1).all(|(one, other)| one == other), "pieces change nothing");
     }
 }
 

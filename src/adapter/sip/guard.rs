@@ -1,14 +1,10 @@
-//! What comes in by UDP is looked at before it is parsed: who sends more than they may is not heard, and costs no memory.
+//! Who may send how much: who sends more than they may is not heard, and costs no memory.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use async_trait::async_trait;
-use rsipstack::platform::net::UdpSocket;
-
-use super::strict::{self, Verdict};
 use crate::clock;
 use crate::protocol::network::Network;
 use crate::service::rate::{Meter, Rate};
@@ -37,14 +33,14 @@ pub(super) enum Admission {
 #[derive(Debug)]
 pub(super) struct Gate {
     peers: RwLock<Vec<Network>>,
-    /// Connections whose far end showed a certificate that we know.
-    proven: RwLock<HashSet<SocketAddr>>,
+    /// Connections whose far end showed a certificate that we take, and whom that names.
+    proven: RwLock<HashMap<SocketAddr, Arc<[String]>>>,
     /// Requests of one peer that begin something.
     rate: Rate,
     meter: Meter,
     ignored: AtomicU64,
     refused: AtomicU64,
-    /// Datagrams that are no messages.
+    /// What was no message.
     dropped: AtomicU64,
     /// Requests that were answered for what is wrong with them.
     malformed: AtomicU64,
@@ -66,7 +62,7 @@ impl Gate {
 
     /// Takes addresses in that turned out to be a peer's.
     pub(super) fn know(&self, addresses: impl IntoIterator<Item = IpAddr>) {
-        let mut peers = self.peers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         for address in addresses {
             if !peers.iter().any(|known| known.contains(address)) && peers.len() < 1_024 {
                 peers.extend(address.to_string().parse::<Network>());
@@ -74,20 +70,24 @@ impl Gate {
         }
     }
 
-    /// A connection's far end has shown who it is; false: it is gone.
-    pub(super) fn prove(&self, stream: SocketAddr, proven: bool) {
-        let mut streams = self.proven.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if proven {
-            streams.insert(stream);
-        } else {
-            streams.remove(&stream);
-        }
+    /// A connection's far end has shown who it is.
+    pub(super) fn prove(&self, stream: SocketAddr, names: Arc<[String]>) {
+        self.proven.write().unwrap_or_else(PoisonError::into_inner).insert(stream, names);
+    }
+
+    /// The connection is gone.
+    pub(super) fn disprove(&self, stream: SocketAddr) {
+        self.proven.write().unwrap_or_else(PoisonError::into_inner).remove(&stream);
+    }
+
+    /// Whom a connection's far end has shown to be.
+    pub(super) fn names(&self, stream: SocketAddr) -> Option<Arc<[String]>> {
+        self.proven.read().unwrap_or_else(PoisonError::into_inner).get(&stream).cloned()
     }
 
     pub(super) fn knows(&self, from: SocketAddr) -> bool {
-        let peers = self.peers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let proven = || self.proven.read().unwrap_or_else(std::sync::PoisonError::into_inner).contains(&from);
-        peers.iter().any(|known| known.contains(from.ip())) || proven()
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.iter().any(|known| known.contains(from.ip())) || self.names(from).is_some()
     }
 
     /// For a request that begins something; what belongs to a dialog is a peer's own, and not counted.
@@ -112,10 +112,20 @@ impl Gate {
     }
 
     /// Whether a stranger's message is looked at.
-    fn stranger(&self, from: IpAddr) -> bool {
+    pub(super) fn stranger(&self, from: IpAddr) -> bool {
         let now = clock::elapsed();
         self.meter.take(now, &from.to_string(), STRANGERS).is_ok()
             && self.meter.take(now, ALL, ALL_STRANGERS).is_ok()
+    }
+
+    /// A message was not looked at.
+    pub(super) fn ignore(&self) {
+        self.ignored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Something was no message.
+    pub(super) fn discard(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Messages that were dropped, and requests refused for overload.
@@ -129,65 +139,11 @@ impl Gate {
     }
 
     /// Whether a request that is wrong gets its answer; strangers are counted before they are looked at.
-    fn corrects(&self, from: SocketAddr) -> bool {
+    pub(super) fn corrects(&self, from: SocketAddr) -> bool {
         let within = self.meter.take(clock::elapsed(), &format!("400 {}", from.ip()), REFUSALS).is_ok();
         let counter = if within { &self.malformed } else { &self.dropped };
         counter.fetch_add(1, Ordering::Relaxed);
         within
-    }
-}
-
-/// A UDP socket behind a gate; what is no message comes no further.
-pub(super) struct Guarded {
-    pub(super) socket: tokio::net::UdpSocket,
-    pub(super) gate: Arc<Gate>,
-}
-
-#[async_trait]
-impl UdpSocket for Guarded {
-    async fn recv_from(&self, buffer: &mut [u8]) -> rsipstack::Result<(usize, SocketAddr)> {
-        loop {
-            let (len, from) = match self.socket.recv_from(buffer).await {
-                Ok(received) => received,
-                // An ICMP message about what we sent: the transaction's timers tell its sender.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => continue,
-                Err(error) => return Err(error.into()),
-            };
-            // Even to parse a stranger's flood would cost too much.
-            if !self.gate.knows(from) && !self.gate.stranger(from.ip()) {
-                self.gate.ignored.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            let why = match strict::check_raw(&buffer[..len], from) {
-                Verdict::Pass => return Ok((len, from)),
-                Verdict::Plain(message) => match buffer.get_mut(..message.len()) {
-                    Some(room) => {
-                        room.copy_from_slice(&message);
-                        return Ok((message.len(), from));
-                    }
-                    None => "too long",
-                },
-                Verdict::Refuse(refusal) => {
-                    tracing::debug!(code = refusal.code, why = refusal.why, "a request that is none");
-                    if self.gate.corrects(from) {
-                        // Whoever can't be reached asks again.
-                        let _ = self.socket.send_to(&refusal.message, refusal.to).await;
-                    }
-                    continue;
-                }
-                Verdict::Drop(why) => why,
-            };
-            tracing::debug!(why, "a datagram that is no message");
-            self.gate.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    async fn send_to(&self, data: &[u8], to: SocketAddr) -> rsipstack::Result<usize> {
-        Ok(self.socket.send_to(data, to).await?)
-    }
-
-    fn local_addr(&self) -> rsipstack::Result<SocketAddr> {
-        Ok(self.socket.local_addr()?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rsipstack::sip::headers::{CSeq, ContentLength, Header, Reason, Via};
@@ -11,10 +12,13 @@ use rsipstack::transaction::Transaction;
 use rsipstack::transaction::key::{TransactionKey, TransactionRole};
 use rsipstack::transport::SipConnection;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
+use super::beginning::{Beginning, Responder};
 use super::hop::{self, Hop};
 use super::reply;
-use super::stack::{Arrived, Beginning, Responder, Stack, is_invite, is_success, other, sip};
+use super::routes::{Arrived, is_invite, is_success};
+use super::stack::{Stack, other, sip};
 use super::ua::{ClientId, Input, ServerId};
 
 /// What may wait for one user agent.
@@ -40,6 +44,8 @@ pub struct Seat {
     unanswered: HashMap<ServerId, (Responder, Box<Request>)>,
     next: ServerId,
     hops: HashMap<String, Hop>,
+    /// The connection that the dialog's first request came by.
+    came: Option<SocketAddr>,
 }
 
 impl Drop for Seat {
@@ -65,8 +71,9 @@ impl Seat {
 
     /// For one that answers; with the first request's name.
     pub fn of(stack: &Arc<Stack>, beginning: Beginning) -> (Self, ServerId, Request) {
-        let Beginning { request, responder, inbox, arrived, .. } = beginning;
+        let Beginning { request, responder, from, transport, inbox, arrived, .. } = beginning;
         let mut seat = Self::with(stack, inbox, arrived);
+        seat.came = (transport != Transport::Udp).then_some(from);
         let id = seat.name(Some(responder), &request);
         (seat, id, request)
     }
@@ -81,6 +88,7 @@ impl Seat {
             unanswered: HashMap::new(),
             next: 0,
             hops: HashMap::new(),
+            came: None,
         }
     }
 
@@ -139,7 +147,13 @@ impl Seat {
     }
 
     /// Responds.
-    pub fn respond(&mut self, id: ServerId, response: Response) {
+    pub fn respond(&mut self, id: ServerId, mut response: Response) {
+        if let Some((responder, request)) = self.unanswered.get(&id)
+            && !self.may_carry(&response.body, responder.transport)
+        {
+            tracing::debug!("an answer with keys would go where others can read it");
+            response = reply::response(request, 488, vec![]);
+        }
         let last = u16::from(response.status_code.clone()) >= 200;
         if let Some((responder, _)) = self.unanswered.get(&id) {
             responder.respond(response);
@@ -160,6 +174,7 @@ impl Seat {
 
     async fn start(&mut self, id: ClientId, request: Request) -> io::Result<()> {
         let hop = self.hop(&request).await?;
+        self.check(&request, &hop)?;
         let branch = format!("{MAGIC}{}", uuid::Uuid::new_v4().simple());
         let request = via(&self.stack, request, &hop, &branch);
         if request.method == Method::Invite {
@@ -173,13 +188,26 @@ impl Seat {
         let connection = self.connection(hop).await?;
         let endpoint = self.stack.endpoint.inner.clone();
         let key = TransactionKey::from_request(&request, TransactionRole::Client).map_err(other)?;
+        let unsent = reply::response(&request, 503, vec![]);
+        let gone = connection.cancel_token();
         let mut transaction = Transaction::new_client(key, request, endpoint, Some(connection));
         transaction.destination = Some(sip(hop.transport, hop.address));
         transaction.send().await.map_err(other)?;
         let inbox = self.inbox.clone();
         self.stack.spawn(async move {
-            while let Some(message) = transaction.receive().await {
+            let mut heard = false;
+            loop {
+                let message = tokio::select! {
+                    message = transaction.receive() => message,
+                    // RFC 3261 §18.4; once something was answered the rest may come by another connection.
+                    () = closed(gone.as_ref()), if told && !heard => {
+                        let _ = inbox.send(Arrived::Response(id, Box::new(unsent))).await;
+                        return;
+                    }
+                };
+                let Some(message) = message else { return };
                 let SipMessage::Response(response) = message else { continue };
+                heard = true;
                 // 2xx of an INVITE come another way, each of them.
                 if told && !(is_invite(&response) && is_success(&response)) {
                     let _ = inbox.send(Arrived::Response(id, Box::new(response))).await;
@@ -224,6 +252,7 @@ impl Seat {
 
     async fn send(&mut self, request: Request) -> io::Result<()> {
         let hop = self.hop(&request).await?;
+        self.check(&request, &hop)?;
         let branch = format!("{MAGIC}{}", uuid::Uuid::new_v4().simple());
         let mut request = via(&self.stack, request, &hop, &branch);
         request.headers.unique_push(Header::ContentLength(ContentLength::from(request.body.len() as u32)));
@@ -231,9 +260,24 @@ impl Seat {
         connection.send(request.into(), Some(&sip(hop.transport, hop.address))).await.map_err(other)
     }
 
+    /// RFC 4568 §8.3: keys don't go where others can read them, whoever put them there.
+    fn may_carry(&self, body: &[u8], transport: Transport) -> bool {
+        const KEYS: &[u8] = b"a=crypto:";
+        transport == Transport::Tls
+            || self.stack.habits.keys_in_clear
+            || !body.windows(KEYS.len()).any(|at| at.eq_ignore_ascii_case(KEYS))
+    }
+
+    fn check(&self, request: &Request, hop: &Hop) -> io::Result<()> {
+        match self.may_carry(&request.body, hop.transport) {
+            true => Ok(()),
+            false => Err(io::Error::other("keys for SRTP would go where others can read them")),
+        }
+    }
+
     async fn connection(&self, hop: &Hop) -> io::Result<SipConnection> {
         if hop.transport != Transport::Udp {
-            return self.stack.streams.to(hop).await;
+            return self.stack.streams.to(hop, self.came).await;
         }
         let layer = &self.stack.endpoint.inner.transport_layer;
         Ok(layer.lookup(&sip(hop.transport, hop.address), None).await.map_err(other)?.0)
@@ -246,10 +290,17 @@ impl Seat {
         if let Some(hop) = self.hops.get(&place) {
             return Ok(hop.clone());
         }
-        let hops = hop::resolve(&self.stack.resolver, &next).await.map_err(io::Error::other)?;
+        let hops = self.stack.hops(&next).await.map_err(io::Error::other)?;
         let hop = hops.into_iter().next().ok_or_else(|| io::Error::other("no hop"))?;
         self.hops.insert(place, hop.clone());
         Ok(hop)
+    }
+}
+
+async fn closed(connection: Option<&CancellationToken>) {
+    match connection {
+        Some(connection) => connection.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

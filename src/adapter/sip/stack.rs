@@ -1,33 +1,34 @@
 //! One SIP end: its sockets, and whose each message is. Parser, transactions and transports are rsipstack's; who is heard is
 //! decided before they see a message.
 
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rsipstack::platform::net::UdpSocket as _;
-use rsipstack::resolver::SipResolver;
-use rsipstack::sip::headers::ToTypedHeader as _;
-use rsipstack::sip::{HeadersExt, Method, Request, Response, SipMessage, Transport};
-use rsipstack::transaction::endpoint::{EndpointOption, TransportEventInspector};
-use rsipstack::transaction::transaction::{TransactionEvent, TransactionEventSender};
+use rsipstack::sip::{HeadersExt as _, Method, Request, SipMessage, Transport, Uri};
+use rsipstack::transaction::endpoint::EndpointOption;
 use rsipstack::transaction::{Endpoint, EndpointBuilder, Transaction};
+use rsipstack::transport::channel::ChannelConnection;
+use rsipstack::transport::transport_layer::DomainResolver;
 use rsipstack::transport::udp::{UdpConnection, UdpInner};
-use rsipstack::transport::{SipAddr, SipConnection, TransportEvent, TransportLayer};
+use rsipstack::transport::{SipAddr, SipConnection, TransportLayer};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::guard::{Admission, Gate, Guarded};
+use super::beginning::{Beginning, Responder};
+use super::datagrams::Datagrams;
+use super::guard::Gate;
 use super::hold::Hold;
 use super::hop::{self, Hop, NoHop};
+use super::names::Names;
 use super::reply;
-use super::streams::{Streams, TlsFiles};
-use super::strict;
-use super::ua::ClientId;
+use super::routes::{Arrived, Beginner, Routes};
+use super::streams::Streams;
+use super::tls::TlsFiles;
+use super::watch::Watch;
 use crate::protocol::network::Network;
 use crate::service::lock;
 use crate::service::rate::Rate;
@@ -37,7 +38,21 @@ const INBOX: usize = 64;
 /// Requests that begin something and wait for their owner.
 const BEGINNINGS: usize = 256;
 /// RFC 3261 §20.33: how long a peer that sends too much is asked to wait.
-const CALM: u32 = 5;
+pub(super) const CALM: u32 = 5;
+
+/// How an end does what it does.
+#[derive(Clone, Debug, Default)]
+pub struct Habits {
+    /// The DNS servers that are asked; none: the system's.
+    pub dns: Vec<SocketAddr>,
+    /// RFC 5626 §4.4.1: how often who we connected to is asked whether it is there; none: as usual.
+    pub keepalive: Option<Duration>,
+    /// Keys of media may go by UDP and TCP, where others can read them.
+    pub keys_in_clear: bool,
+}
+
+/// RFC 5626 §4.4.1: at the latest.
+const KEEPALIVE: Duration = Duration::from_secs(120);
 
 /// Where one end listens, and to whom.
 #[derive(Clone, Debug)]
@@ -56,202 +71,13 @@ pub struct Listen {
     pub rate: Rate,
 }
 
-/// A message for a call's task.
-#[derive(Debug)]
-pub(super) enum Arrived {
-    /// A request; without a way to respond it is ACK, or a CANCEL that has its answer.
-    Request(Box<Request>, Option<Responder>),
-    /// A response to ours.
-    Response(ClientId, Box<Response>),
-}
-
-/// How a request is responded to.
-#[derive(Clone)]
-pub struct Responder(TransactionEventSender);
-
-impl std::fmt::Debug for Responder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Responder")
-    }
-}
-
-impl Responder {
-    /// Sends a response; a final one is repeated as RFC 3261 §17.2 wants it.
-    pub fn respond(&self, response: Response) {
-        // Whose transaction has ended waits for nothing.
-        let _ = self.0.send(TransactionEvent::Respond(response));
-    }
-}
-
-/// A request that begins something.
-#[derive(Debug)]
-pub struct Beginning {
-    /// The request.
-    pub request: Request,
-    /// How to respond.
-    pub responder: Responder,
-    /// Where it came from.
-    pub from: SocketAddr,
-    /// How it came.
-    pub transport: Transport,
-    /// A peer's.
-    pub known: bool,
-    /// What belongs to it comes here: its CANCEL and ACK.
-    pub(super) inbox: mpsc::Sender<Arrived>,
-    /// The other end of that.
-    pub(super) arrived: mpsc::Receiver<Arrived>,
-}
-
-/// Whose a message is.
-#[derive(Debug, Default)]
-pub(super) struct Routes {
-    /// By Call-ID and our tag.
-    dialogs: Mutex<HashMap<(String, String), mpsc::Sender<Arrived>>>,
-    /// By the branch of our INVITE.
-    invites: Mutex<HashMap<String, (ClientId, mpsc::Sender<Arrived>)>>,
-    /// Requests that begin something and have their transaction.
-    begun: Mutex<HashSet<Begun>>,
-}
-
-/// RFC 3261 §8.2.2.2: From's tag, Call-ID and CSeq; and for whom, as one end has several user agents.
-type Begun = [String; 4];
-
-/// For as long as a request's transaction lasts.
-struct Beginner(Arc<Routes>, Begun);
-
-impl Drop for Beginner {
-    fn drop(&mut self) {
-        lock(&self.0.begun).remove(&self.1);
-    }
-}
-
-impl Routes {
-    pub(super) fn enter(&self, key: (String, String), inbox: mpsc::Sender<Arrived>) {
-        lock(&self.dialogs).insert(key, inbox);
-    }
-
-    pub(super) fn leave(&self, key: &(String, String)) {
-        lock(&self.dialogs).remove(key);
-    }
-
-    pub(super) fn invite(&self, branch: String, id: ClientId, inbox: mpsc::Sender<Arrived>) {
-        lock(&self.invites).insert(branch, (id, inbox));
-    }
-
-    pub(super) fn forget(&self, branch: &str) {
-        lock(&self.invites).remove(branch);
-    }
-
-    /// None: the same request has come another way (RFC 3261 §8.2.2.2).
-    fn begin(self: &Arc<Self>, request: &Request) -> Option<Beginner> {
-        let tag = request.from_header().ok().and_then(|from| from.tag().ok().flatten());
-        let begun = [
-            tag.map(|tag| tag.value().to_owned()).unwrap_or_default(),
-            request.call_id_header().map(|id| id.value().to_owned()).unwrap_or_default(),
-            request.cseq_header().map(|cseq| cseq.value().to_owned()).unwrap_or_default(),
-            request.uri.to_string(),
-        ];
-        let fresh = lock(&self.begun).insert(begun.clone());
-        fresh.then(|| Beginner(self.clone(), begun))
-    }
-
-    fn dialog(&self, request: &Request) -> Option<mpsc::Sender<Arrived>> {
-        let call = request.call_id_header().ok()?.value().to_owned();
-        let tag = request.to_header().ok()?.tag().ok()??.value().to_owned();
-        lock(&self.dialogs).get(&(call, tag)).cloned()
-    }
-
-    /// RFC 6026 §7.2, RFC 3261 §13.2.2.4: each 2xx of an INVITE is the UA core's, repeated and forked ones too.
-    fn accepted(&self, response: &Response) {
-        let branch = response.top_via_header().ok().and_then(|via| via.typed().ok());
-        let Some(branch) = branch.and_then(|via| via.branch().map(|branch| branch.value().to_owned())) else {
-            return;
-        };
-        let found = lock(&self.invites).get(&branch).cloned();
-        if let Some((id, inbox)) = found {
-            // A full inbox gets it again: 2xx are repeated until they are acknowledged.
-            let _ = inbox.try_send(Arrived::Response(id, Box::new(response.clone())));
-        }
-    }
-}
-
-pub(super) fn is_success(response: &Response) -> bool {
-    (200..300).contains(&u16::from(response.status_code.clone()))
-}
-
-pub(super) fn is_invite(response: &Response) -> bool {
-    response.cseq_header().ok().and_then(|cseq| cseq.method().ok()) == Some(Method::Invite)
-}
-
-/// Sees each message before the transactions do.
-struct Watch {
-    gate: Arc<Gate>,
-    routes: Arc<Routes>,
-    streams: Arc<Streams>,
-}
-
-impl Watch {
-    /// Whether the transactions may have this request; if not, it may have been answered.
-    async fn admit(&self, request: &Request, by: &SipConnection, from: &SipAddr) -> bool {
-        let refuse = |code: u16, headers: Vec<(&str, String)>| {
-            let response = reply::response(request, code, headers);
-            async move {
-                if request.method != Method::Ack {
-                    let _ = by.send(response.into(), None).await;
-                }
-                false
-            }
-        };
-        let Ok(address) = from.get_socketaddr() else { return false };
-        if let Err(fault) = strict::check(request) {
-            tracing::debug!(fault = fault.why, "a request that is none");
-            return refuse(fault.code, fault.headers).await;
-        }
-        let begins =
-            reply::to_tag(request).is_none() && !matches!(request.method, Method::Ack | Method::Cancel);
-        match begins.then(|| self.gate.admit(address)) {
-            None | Some(Admission::Welcome) => true,
-            // RFC 3261 §21.5.4
-            Some(Admission::Overload) => refuse(503, vec![("Retry-After", CALM.to_string())]).await,
-            Some(Admission::Ignore) => false,
-        }
-    }
-}
-
-#[async_trait]
-impl TransportEventInspector for Watch {
-    async fn handle(&self, event: TransportEvent) -> Option<TransportEvent> {
-        match &event {
-            TransportEvent::Incoming(SipMessage::Request(request), by, from) => {
-                if !self.admit(request, by, from).await {
-                    return None;
-                }
-            }
-            TransportEvent::Incoming(SipMessage::Response(response), ..) => {
-                if is_success(response) && is_invite(response) {
-                    self.routes.accepted(response);
-                }
-            }
-            TransportEvent::New(_) => {}
-            TransportEvent::Closed(connection) => {
-                if let Some(remote) = connection.get_remote_addr()
-                    && let Ok(remote) = remote.get_socketaddr()
-                {
-                    self.streams.closed(remote, connection.transport());
-                    self.gate.prove(remote, false);
-                }
-            }
-        }
-        Some(event)
-    }
-}
-
 /// One SIP end.
 pub struct Stack {
     pub(super) endpoint: Endpoint,
     pub(super) routes: Arc<Routes>,
     pub(super) streams: Arc<Streams>,
-    pub(super) resolver: SipResolver,
+    names: Names,
+    pub(super) habits: Habits,
     gate: Arc<Gate>,
     hold: Hold,
     /// What others are told.
@@ -277,22 +103,37 @@ impl Drop for Stack {
 impl Stack {
     /// Binds, and listens. What begins something comes by the receiver.
     pub async fn bind(listen: &Listen) -> io::Result<(Arc<Self>, mpsc::Receiver<Beginning>)> {
+        Self::bind_with(listen, Habits::default()).await
+    }
+
+    /// The same, with other habits than the usual ones.
+    pub async fn bind_with(
+        listen: &Listen,
+        habits: Habits,
+    ) -> io::Result<(Arc<Self>, mpsc::Receiver<Beginning>)> {
         let stop = CancellationToken::new();
         let gate = Arc::new(Gate::new(listen.peers.clone(), listen.rate));
         let socket = tokio::net::UdpSocket::bind(listen.address).await?;
         let bound = socket.local_addr()?;
         let told = |address: SocketAddr| SocketAddr::new(advertised(listen, address.ip()), address.port());
         let address = told(bound);
-        let layer = TransportLayer::new(stop.clone());
-        let guarded = Arc::new(Guarded { socket, gate: gate.clone() });
-        let local = guarded.local_addr().map_err(other)?;
-        let inner = UdpInner { conn: guarded, addr: sip(Transport::Udp, local) };
+        let layer = TransportLayer::new_with_domain_resolver(stop.clone(), Box::new(NoNames));
+        let datagrams = Arc::new(Datagrams(socket));
+        let inner = UdpInner { conn: datagrams.clone(), addr: sip(Transport::Udp, bound) };
         let udp = UdpConnection::attach(inner, Some(address), Some(stop.child_token())).await;
-        layer.add_transport(udp.into());
-        let streams = Streams::bind(listen, bound, address, gate.clone(), stop.clone()).await?;
+        layer.add_transport(udp.clone().into());
+        // All that comes goes to the transactions by this, whatever socket it came by.
+        let (feed, fed) = mpsc::unbounded_channel();
+        let nowhere = sip(Transport::Udp, (Ipv4Addr::UNSPECIFIED, 0).into());
+        let feeder =
+            ChannelConnection::create_connection(fed, mpsc::unbounded_channel().0, nowhere, None).await;
+        layer.add_connection(feeder.map_err(other)?.into());
+        let keepalive = habits.keepalive.unwrap_or(KEEPALIVE);
+        let streams =
+            Streams::bind(listen, bound, gate.clone(), feed.clone(), keepalive, stop.clone()).await?;
         let tls = streams.tls().map(told);
         let routes = Arc::new(Routes::default());
-        let watch = Watch { gate: gate.clone(), routes: routes.clone(), streams: streams.clone() };
+        let watch = Watch { gate: gate.clone(), routes: routes.clone() };
         // RFC 3261 §13.2.2.4: the UA core acknowledges 2xx.
         let option = EndpointOption { auto_ack_2xx: false, ..EndpointOption::default() };
         let endpoint = EndpointBuilder::new()
@@ -308,8 +149,9 @@ impl Stack {
             endpoint,
             routes,
             streams,
-            resolver: SipResolver::default(),
-            gate,
+            names: Names::new(&habits.dns),
+            habits,
+            gate: gate.clone(),
             hold: Hold::default(),
             address,
             tls,
@@ -320,6 +162,7 @@ impl Stack {
         stack.spawn(async move {
             let _ = serving.serve().await;
         });
+        stack.spawn(datagrams.listen(gate, udp, feed));
         stack.streams.serve(&stack);
         let weak = Arc::downgrade(&stack);
         stack.spawn(async move {
@@ -338,25 +181,47 @@ impl Stack {
 
     /// A URI by which others reach a user of this end.
     pub fn contact(&self, user: &str, transport: Transport) -> String {
-        // RFC 3261 §25.1: what may stand there unescaped.
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b);
-        let user = if !user.is_empty() && user.bytes().all(plain) { user } else { "ript" };
         let suffix = match transport {
             Transport::Tcp => ";transport=tcp",
             Transport::Tls => ";transport=tls",
             _ => "",
         };
-        format!("sip:{user}@{}{suffix}", self.address(transport))
+        format!("sip:{}@{}{suffix}", plain(user), self.address(transport))
+    }
+
+    /// The same for sips: what is there is reached by TLS only (RFC 3261 §8.1.1.8).
+    pub fn secure_contact(&self, user: &str) -> String {
+        format!("sips:{}@{}", plain(user), self.address(Transport::Tls))
     }
 
     /// The places for a URI, the one to try first first.
     pub async fn resolve(&self, uri: &str) -> Result<Vec<Hop>, NoHop> {
-        hop::resolve(&self.resolver, &hop::uri(uri)?).await
+        self.hops(&hop::uri(uri)?).await
+    }
+
+    pub(super) async fn hops(&self, uri: &Uri) -> Result<Vec<Hop>, NoHop> {
+        let mut hops = self.names.resolve(uri).await?;
+        if self.streams.is_ipv4() {
+            hops.retain(|hop| hop.address.is_ipv4());
+        }
+        match hops.is_empty() {
+            false => Ok(hops),
+            true => {
+                let (name, why) = (uri.host_with_port.to_string(), "this end has IPv4 only".to_owned());
+                Err(NoHop::Name { name, why })
+            }
+        }
+    }
+
+    /// Cancelled when the connection to a place is gone; none: there is none.
+    pub fn flow(&self, hop: &Hop) -> Option<CancellationToken> {
+        self.streams.open(hop.address, hop.transport)?.cancel_token()
     }
 
     /// Takes addresses in that turned out to be a peer's.
     pub fn know(&self, hops: &[Hop]) {
         self.gate.know(hops.iter().map(|hop| hop.address.ip()));
+        self.streams.know(hops);
     }
 
     /// Messages that were dropped, and requests refused for overload.
@@ -364,7 +229,7 @@ impl Stack {
         self.gate.counts()
     }
 
-    /// What came by UDP and was no message by RFC 3261: dropped, and refused.
+    /// What came and was no message by RFC 3261: dropped, and refused.
     pub fn malformed(&self) -> (u64, u64) {
         self.gate.malformed()
     }
@@ -388,7 +253,7 @@ impl Stack {
     /// A dialog's new server transaction.
     pub(super) fn within(self: &Arc<Self>, transaction: Transaction) {
         let request = transaction.original.clone();
-        let responder = Responder(transaction.tu_sender.clone());
+        let responder = Responder::of(&transaction);
         let refuse = |request: &Request, code, headers| {
             responder.respond(reply::response(request, code, headers));
         };
@@ -419,7 +284,7 @@ impl Stack {
     /// A new server transaction: a dialog's, or the beginning of something.
     fn received(self: &Arc<Self>, transaction: Transaction, begin: &mpsc::Sender<Beginning>) {
         let request = transaction.original.clone();
-        let responder = Responder(transaction.tu_sender.clone());
+        let responder = Responder::of(&transaction);
         if reply::to_tag(&request).is_some() {
             return self.within(transaction);
         }
@@ -429,15 +294,15 @@ impl Stack {
             self.spawn(serve(transaction, None, None));
             return;
         };
-        let transport = transaction.connection.as_ref().map_or(Transport::Udp, SipConnection::transport);
-        let known = self.gate.knows(from);
+        let (known, names) = (self.gate.knows(from), self.gate.names(from));
         let (inbox, arrived) = mpsc::channel(INBOX);
         let beginning = Beginning {
             request,
             responder: responder.clone(),
             from,
-            transport,
+            transport: responder.transport,
             known,
+            names,
             inbox: inbox.clone(),
             arrived,
         };
@@ -466,8 +331,30 @@ async fn serve(
     }
 }
 
+/// Transactions are given addresses. What they would look up is in a message of a stranger, and all others would wait.
+struct NoNames;
+
+#[async_trait]
+impl DomainResolver for NoNames {
+    async fn resolve(&self, target: &SipAddr) -> rsipstack::Result<SipAddr> {
+        Err(rsipstack::Error::DnsResolutionError(target.to_string()))
+    }
+}
+
+/// RFC 3261 §25.1: what may stand before an @ unescaped.
+fn plain(user: &str) -> &str {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b);
+    if !user.is_empty() && user.bytes().all(plain) { user } else { "ript" }
+}
+
+/// A stream's far end; of UDP, what was written into Via when it came (RFC 3261 §18.2.1, RFC 3581 §4).
 fn source(transaction: &Transaction) -> Option<SocketAddr> {
-    transaction.connection.as_ref()?.get_remote_addr()?.get_socketaddr().ok()
+    if let Some(remote) = transaction.connection.as_ref()?.get_remote_addr() {
+        return remote.get_socketaddr().ok();
+    }
+    let via = transaction.original.via_header().ok()?;
+    let (_, from) = SipConnection::parse_target_from_via(via).ok()?;
+    from.try_into().ok()
 }
 
 fn advertised(listen: &Listen, bound: IpAddr) -> IpAddr {

@@ -3,53 +3,50 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
 
 use rsipstack::sip::Transport;
-use rsipstack::transport::SipConnection;
-use rsipstack::transport::tcp::TcpConnection;
-use rsipstack::transport::tls::TlsConnection;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rsipstack::transport::{SipConnection, TransportEvent};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
+use super::connection::Line;
 use super::guard::Gate;
 use super::hop::Hop;
-use super::stack::{CONNECT, Listen, Stack, other, sip};
+use super::stack::{CONNECT, Listen, Stack, other};
+use super::tls;
 use crate::service::lock;
 
 /// Connections that others made, at once.
 const MOST: usize = 1_024;
+/// Addresses of which it is known whose they are.
+const MOST_KNOWN: usize = 1_024;
 
-/// What TLS needs.
-#[derive(Clone, Debug, Default)]
-pub struct TlsFiles {
-    /// Our certificate's file, PEM, leaf first; shown to peers both ways.
-    pub certificate: Option<PathBuf>,
-    /// Its key's.
-    pub key: Option<PathBuf>,
-    /// Whose certificates are taken; none: the system's, and no peer is known by its certificate.
-    pub roots: Vec<CertificateDer<'static>>,
-}
+/// A connection at work.
+type Carrying = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// All connections of one end.
 pub(super) struct Streams {
     local: IpAddr,
-    /// What Via and Contact say.
-    address: SocketAddr,
     gate: Arc<Gate>,
     open: Mutex<HashMap<(SocketAddr, Transport), SipConnection>>,
+    /// RFC 5922 §7.1: whose an address is, by the names that are configured.
+    known: Mutex<HashMap<IpAddr, String>>,
     connector: TlsConnector,
     tcp: Mutex<Option<TcpListener>>,
     tls: Mutex<Option<(TcpListener, TlsAcceptor)>>,
     tls_address: Option<SocketAddr>,
+    /// The transactions.
+    feed: UnboundedSender<TransportEvent>,
+    /// How often who we connected to is asked whether it is there.
+    keepalive: Duration,
     stack: OnceLock<Weak<Stack>>,
     stop: CancellationToken,
 }
@@ -59,53 +56,35 @@ impl Streams {
     pub(super) async fn bind(
         listen: &Listen,
         bound: SocketAddr,
-        address: SocketAddr,
         gate: Arc<Gate>,
+        feed: UnboundedSender<TransportEvent>,
+        keepalive: Duration,
         stop: CancellationToken,
     ) -> io::Result<Arc<Self>> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let identity = identity(&listen.files)?;
-        let roots = Arc::new(roots(&listen.files.roots));
-        let client = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots.clone());
-        let client = match &identity {
-            Some((chain, key)) => {
-                client.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(io::Error::other)?
-            }
-            None => client.with_no_client_auth(),
+        let connector = listen.files.connector()?;
+        let tls = match listen.tls {
+            Some(at) => Some((TcpListener::bind(at).await?, listen.files.acceptor()?)),
+            None => None,
         };
-        let mut tls = None;
-        if let Some(at) = listen.tls {
-            let missing = || io::Error::other("TLS needs a certificate and its key");
-            let (chain, key) = identity.ok_or_else(missing)?;
-            let server = ServerConfig::builder_with_provider(provider.clone())
-                .with_safe_default_protocol_versions()
-                .map_err(io::Error::other)?;
-            let server = if listen.files.roots.is_empty() {
-                server.with_no_client_auth()
-            } else {
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-                let verifier = verifier.allow_unauthenticated().build().map_err(io::Error::other)?;
-                server.with_client_cert_verifier(verifier)
-            };
-            let server = server.with_single_cert(chain, key).map_err(io::Error::other)?;
-            tls = Some((TcpListener::bind(at).await?, TlsAcceptor::from(Arc::new(server))));
-        }
         let tls_address = tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
         Ok(Arc::new(Self {
             local: bound.ip(),
-            address,
             gate,
             open: Mutex::default(),
-            connector: TlsConnector::from(Arc::new(client)),
+            known: Mutex::default(),
+            connector,
             tcp: Mutex::new(Some(TcpListener::bind(bound).await?)),
             tls: Mutex::new(tls),
             tls_address,
+            feed,
+            keepalive,
             stack: OnceLock::new(),
             stop,
         }))
+    }
+
+    pub(super) fn is_ipv4(&self) -> bool {
+        self.local.is_ipv4()
     }
 
     pub(super) fn tls(&self) -> Option<SocketAddr> {
@@ -150,12 +129,9 @@ impl Streams {
             let (own, acceptor, seats) = (Arc::clone(&self), tls.clone(), seats.clone());
             let Some(stack) = self.stack.get().and_then(Weak::upgrade) else { return };
             stack.spawn(async move {
-                if let Ok(connection) = own.take(stream, remote, acceptor).await {
-                    let ended = connection.cancel_token();
-                    own.enter(remote, connection);
-                    if let Some(ended) = ended {
-                        ended.cancelled().await;
-                    }
+                match own.take(stream, remote, acceptor).await {
+                    Ok(carrying) => carrying.await,
+                    Err(error) => tracing::debug!(%remote, %error, "a connection comes to nothing"),
                 }
                 let _ = seats.try_send(());
             });
@@ -163,42 +139,75 @@ impl Streams {
     }
 
     async fn take(
-        &self,
+        self: &Arc<Self>,
         stream: TcpStream,
         remote: SocketAddr,
         tls: Option<TlsAcceptor>,
-    ) -> io::Result<SipConnection> {
+    ) -> io::Result<Carrying> {
         let _ = stream.set_nodelay(true);
-        let token = Some(self.stop.child_token());
         let Some(acceptor) = tls else {
-            let local = sip(Transport::Tcp, self.address);
-            return Ok(TcpConnection::from_stream(stream, local, token).map_err(other)?.into());
+            return Ok(self.begin(stream, remote, Transport::Tcp, None).await?.1);
         };
         let stream = timeout(CONNECT, acceptor.accept(stream)).await.map_err(io::Error::other)??;
-        if stream.get_ref().1.peer_certificates().is_some() {
-            self.gate.prove(remote, true);
+        if let Some(leaf) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+            self.gate.prove(remote, tls::names(leaf));
         }
-        let local = sip(Transport::Tls, self.tls_address.unwrap_or(self.address));
-        let remote = sip(Transport::Tls, remote);
-        Ok(TlsConnection::from_server_stream(stream, local, remote, token).await.map_err(other)?.into())
+        Ok(self.begin(stream, remote, Transport::Tls, None).await?.1)
     }
 
-    fn enter(&self, remote: SocketAddr, connection: SipConnection) {
-        let Some(stack) = self.stack.get().and_then(Weak::upgrade) else { return };
-        lock(&self.open).insert((remote, connection.transport()), connection.clone());
-        stack.endpoint.inner.transport_layer.add_connection(connection);
+    /// A connection, which is there once it is carried.
+    async fn begin<S: AsyncRead + AsyncWrite + Send + 'static>(
+        self: &Arc<Self>,
+        stream: S,
+        remote: SocketAddr,
+        transport: Transport,
+        ping: Option<Duration>,
+    ) -> io::Result<(SipConnection, Carrying)> {
+        let (gate, feed, ended) = (self.gate.clone(), self.feed.clone(), self.stop.child_token());
+        let line = Line { remote, transport, gate, feed, ping, ended };
+        let (connection, outgoing) = line.connection().await.map_err(other)?;
+        lock(&self.open).insert((remote, transport), connection.clone());
+        let (own, carried) = (Arc::clone(self), connection.clone());
+        let carrying = Box::pin(async move {
+            line.carry(stream, carried, outgoing).await;
+            own.closed(remote, transport);
+        });
+        Ok((connection, carrying))
     }
 
-    pub(super) fn closed(&self, remote: SocketAddr, transport: Transport) {
-        lock(&self.open).remove(&(remote, transport));
+    /// A newer one to the same place stays.
+    fn closed(&self, remote: SocketAddr, transport: Transport) {
+        if self.open(remote, transport).is_none() {
+            lock(&self.open).remove(&(remote, transport));
+            self.gate.disprove(remote);
+        }
     }
 
-    /// The connection to a place, made if there is none.
-    pub(super) async fn to(&self, hop: &Hop) -> io::Result<SipConnection> {
-        let key = (hop.address, hop.transport);
-        let open = lock(&self.open).get(&key).cloned();
-        if let Some(open) = open.filter(|open| open.cancel_token().is_none_or(|token| !token.is_cancelled()))
-        {
+    /// Takes in whose these addresses are.
+    pub(super) fn know(&self, hops: &[Hop]) {
+        let mut known = lock(&self.known);
+        for hop in hops.iter().filter(|hop| hop.name.parse::<IpAddr>().is_err()) {
+            if known.len() < MOST_KNOWN || known.contains_key(&hop.address.ip()) {
+                known.insert(hop.address.ip(), hop.name.clone());
+            }
+        }
+    }
+
+    pub(super) fn open(&self, remote: SocketAddr, transport: Transport) -> Option<SipConnection> {
+        let open = lock(&self.open).get(&(remote, transport)).cloned();
+        open.filter(|open| open.cancel_token().is_none_or(|token| !token.is_cancelled()))
+    }
+
+    /// The connection to a place, made if there is none. What belongs to a dialog goes to the host that began it by the
+    /// connection that it came by, while that is there: its Contact names no certificate's owner, and often a closed port.
+    pub(super) async fn to(
+        self: &Arc<Self>,
+        hop: &Hop,
+        came: Option<SocketAddr>,
+    ) -> io::Result<SipConnection> {
+        let came = came.filter(|came| came.ip() == hop.address.ip());
+        let places = [Some(hop.address), came].into_iter().flatten();
+        if let Some(open) = places.filter_map(|place| self.open(place, hop.transport)).next() {
             return Ok(open);
         }
         let socket = if hop.address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
@@ -209,43 +218,22 @@ impl Streams {
         let late = |_| io::Error::from(io::ErrorKind::TimedOut);
         let stream = timeout(CONNECT, socket.connect(hop.address)).await.map_err(late)??;
         let _ = stream.set_nodelay(true);
-        let token = Some(self.stop.child_token());
-        let connection: SipConnection = if hop.transport == Transport::Tls {
-            let name = ServerName::try_from(hop.name.clone()).map_err(io::Error::other)?;
-            let connecting = self.connector.connect(name, stream);
+        let ping = Some(self.keepalive);
+        let (connection, carrying) = if hop.transport == Transport::Tls {
+            let known = lock(&self.known).get(&hop.address.ip()).cloned();
+            let named = hop.name.parse::<IpAddr>().is_err();
+            let name = known.filter(|_| !named).unwrap_or_else(|| hop.name.clone());
+            let owner = ServerName::try_from(name.clone()).map_err(io::Error::other)?;
+            let connecting = self.connector.connect(owner, stream);
             let stream = timeout(CONNECT, connecting).await.map_err(late)??;
             // RFC 5923: requests of the far end may come by this connection, and it has shown who it is.
-            self.gate.prove(hop.address, true);
-            let remote = sip(Transport::Tls, hop.address);
-            TlsConnection::from_client_stream(stream, remote, token).await.map_err(other)?.into()
+            self.gate.prove(hop.address, [name].into());
+            self.begin(stream, hop.address, Transport::Tls, ping).await?
         } else {
-            let local = sip(Transport::Tcp, self.address);
-            TcpConnection::from_stream(stream, local, token).map_err(other)?.into()
+            self.begin(stream, hop.address, Transport::Tcp, ping).await?
         };
-        self.enter(hop.address, connection.clone());
+        let stack = self.stack.get().and_then(Weak::upgrade);
+        stack.ok_or_else(|| io::Error::other("this end is gone"))?.spawn(carrying);
         Ok(connection)
     }
-}
-
-fn roots(configured: &[CertificateDer<'static>]) -> RootCertStore {
-    let mut store = RootCertStore::empty();
-    if configured.is_empty() {
-        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    } else {
-        store.add_parsable_certificates(configured.iter().cloned());
-    }
-    store
-}
-
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-fn identity(files: &TlsFiles) -> io::Result<Option<Identity>> {
-    let (Some(certificate), Some(key)) = (&files.certificate, &files.key) else { return Ok(None) };
-    let named = |path: &PathBuf, error: rustls::pki_types::pem::Error| {
-        io::Error::other(format!("{}: {error}", path.display()))
-    };
-    let chain = CertificateDer::pem_file_iter(certificate).map_err(|error| named(certificate, error))?;
-    let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|error| named(certificate, error))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, error))?;
-    Ok(Some((chain, key)))
 }

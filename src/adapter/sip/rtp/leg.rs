@@ -173,6 +173,11 @@ impl Leg {
         self.shared.with(|core, _, _| core.negotiation().prefer(advertisement));
     }
 
+    /// Whether others could read the descriptions on their way: no keys go into them, and none are taken.
+    pub fn expose(&self, exposed: bool) {
+        self.shared.with(|core, _, _| core.negotiation().expose(exposed));
+    }
+
     /// Answers an offer: the first one, or one that changes the session. Refused, it changes nothing.
     pub fn offered(&self, sdp: &str) -> Result<Described, BadSdp> {
         self.shared.with(|core, _, _| {

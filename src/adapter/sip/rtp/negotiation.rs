@@ -77,6 +77,8 @@ struct Pending {
 pub(super) struct Negotiation {
     codecs: Vec<AudioCodec>,
     srtp: Srtp,
+    /// Others could read the descriptions on their way: no keys go into them.
+    exposed: bool,
     address: IpAddr,
     /// Whether IPv4 and IPv6 can be reached.
     reaches: (bool, bool),
@@ -101,6 +103,7 @@ impl Negotiation {
         Self {
             codecs: settings.codecs.clone(),
             srtp: settings.srtp,
+            exposed: false,
             address,
             reaches: (listen.is_ipv4() || both, listen.is_ipv6()),
             port,
@@ -138,6 +141,11 @@ impl Negotiation {
         self.codecs.sort_by_key(|codec| known.iter().position(|n| *n == codec.name()).unwrap_or(usize::MAX));
     }
 
+    /// Whether others could read the descriptions on their way (RFC 4568 §8.3).
+    pub(super) fn expose(&mut self, exposed: bool) {
+        self.exposed = exposed;
+    }
+
     /// Offers audio, or offers it again.
     pub(super) fn offer(&mut self, held: bool) -> String {
         let agreed = match &self.remote {
@@ -169,7 +177,7 @@ impl Negotiation {
         if let Some((suite, tag)) = self.lost {
             return self.key(suite, tag).into_iter().collect();
         }
-        if self.srtp == Srtp::Off {
+        if self.srtp == Srtp::Off || self.exposed {
             return Vec::new();
         }
         // RFC 4568 §7.1.4: a session that has keys goes on with their suite.
@@ -288,7 +296,7 @@ impl Negotiation {
             return Err(bad("it has no m=audio with a port; audio is what is taken here"));
         }
         let usable = |media: &Media<'_>| formats::answer(media, &self.codecs).is_ok();
-        if self.srtp != Srtp::Off {
+        if self.srtp != Srtp::Off && !self.exposed {
             for (index, media) in &all {
                 let key = Key::read(media).into_iter().next().filter(|_| profile(media.protocol).is_some());
                 if let Some(key) = key.filter(|_| usable(media)) {
@@ -307,6 +315,9 @@ impl Negotiation {
         Err(match (profile(first.protocol), self.srtp) {
             (None, _) => unknown(first),
             (Some(true), Srtp::Off) => bad("RTP/SAVP is not taken here; RTP/AVP would be right"),
+            (_, Srtp::Offered | Srtp::Required) if self.exposed => {
+                bad("keys for SRTP are taken by TLS only: the call has to come by TLS")
+            }
             _ => bad("SRTP is expected: RTP/SAVP with a=crypto of AES_CM_128_HMAC_SHA1_80 or _32"),
         })
     }

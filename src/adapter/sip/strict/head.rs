@@ -35,11 +35,7 @@ pub(super) struct Field<'a> {
     pub(super) value: Cow<'a, str>,
 }
 
-impl<'a> Field<'a> {
-    pub(super) fn new(name: &'a str, value: &'a str) -> Self {
-        Self { name, value: Cow::Borrowed(value) }
-    }
-
+impl Field<'_> {
     pub(super) fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }

@@ -3,7 +3,7 @@
 //!
 //! | for | look in |
 //! |---|---|
-//! | a datagram's lines | `head` |
+//! | a message's lines | `head` |
 //! | the syntax of values | `grammar` |
 //! | what messages must have | `rules` |
 //! | a refusal made of raw text | `refusal` |
@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use rsipstack::sip::{Method, Request, SipMessage};
 use rsipstack::transaction::key::{TransactionKey, TransactionRole};
 
-use self::head::{Field, Head};
+use self::head::Head;
 pub(super) use self::refusal::Refusal;
 use super::ua;
 
@@ -44,13 +44,13 @@ impl Fault {
     }
 }
 
-/// What is to become of a datagram.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It goes on as it is.
-    Pass,
-    /// The same message, in the form that the parser reads, goes on.
-    Plain(Vec<u8>),
+/// What is to become of a message.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// It goes on; with the form in which the parser reads it, where it came in another.
+    Message(Box<SipMessage>, Option<Vec<u8>>),
+    /// RFC 5626 §3.5.1: a keep-alive.
+    Blank,
     /// It is dropped.
     Drop(&'static str),
     /// It is answered, and goes no further.
@@ -58,56 +58,54 @@ pub(super) enum Verdict {
 }
 
 /// RFC 3261's rules on messages as they come.
-pub(super) fn check_raw(datagram: &[u8], from: SocketAddr) -> Verdict {
-    // RFC 5626 §3.5.1: keep-alives.
-    if datagram.iter().all(u8::is_ascii_whitespace) {
-        return Verdict::Pass;
+pub(super) fn read(message: &[u8], from: SocketAddr) -> Read {
+    if message.iter().all(u8::is_ascii_whitespace) {
+        return Read::Blank;
     }
-    let (text, body) = head::divide(datagram);
+    let (text, body) = head::divide(message);
     let head = Head::read(&text, matches!(text, Cow::Borrowed(_)), body);
-    if head.start.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("SIP/")) {
-        return match rules::response(&head) {
-            Ok(()) => plain::plain(&head).map_or(Verdict::Pass, Verdict::Plain),
-            Err(why) => Verdict::Drop(why),
-        };
-    }
-    let fault = match rules::request(&head) {
-        Ok(()) => {
-            let plain = plain::plain(&head);
-            match legible(plain.as_deref().unwrap_or(datagram)) {
-                Ok(()) => return plain.map_or(Verdict::Pass, Verdict::Plain),
-                Err(why) => Fault::bad(why),
+    let is_response = head.start.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("SIP/"));
+    let fault =
+        match if is_response { rules::response(&head).map_err(Fault::bad) } else { rules::request(&head) } {
+            Ok(()) => {
+                let plain = plain::plain(&head);
+                match legible(plain.as_deref().unwrap_or(message)) {
+                    Ok(message) => return Read::Message(Box::new(message), plain),
+                    Err(why) => Fault::bad(why),
+                }
             }
-        }
-        Err(fault) => fault,
-    };
+            Err(fault) => fault,
+        };
+    refused(&head, &fault, from, message).map_or(Read::Drop(fault.why), Read::Refuse)
+}
+
+/// A refusal of what isn't whole, as far as it can be read; none: nothing is to be answered.
+pub(super) fn refuse(message: &[u8], why: &'static str, from: SocketAddr) -> Option<Refusal> {
+    let (text, body) = head::divide(message);
+    let head = Head::read(&text, matches!(text, Cow::Borrowed(_)), body);
+    refused(&head, &Fault::bad(why), from, message)
+}
+
+fn refused(head: &Head<'_>, fault: &Fault, from: SocketAddr, message: &[u8]) -> Option<Refusal> {
     // RFC 3261 §17.1.1.3: nothing answers ACK.
-    if head.start.starts_with("ACK ") {
-        return Verdict::Drop(fault.why);
-    }
-    refusal::refusal(&head, &fault, from, datagram)
-        .map_or(Verdict::Drop("nowhere to answer to"), Verdict::Refuse)
+    let unanswered = ["SIP/", "ACK "]
+        .iter()
+        .any(|start| head.start.get(..4).is_some_and(|begins| begins.eq_ignore_ascii_case(start)));
+    if unanswered { None } else { refusal::refusal(head, fault, from, message) }
 }
 
 /// Whether parser and transactions take it: else they would drop it without an answer.
-fn legible(message: &[u8]) -> Result<(), &'static str> {
-    let request = match SipMessage::try_from(message) {
-        Ok(SipMessage::Request(request)) => request,
-        _ => return Err("the request line or a header can't be read"),
-    };
-    let key = TransactionKey::from_request(&request, TransactionRole::Server);
-    key.map(drop).map_err(|_| "Via, From, Call-ID or CSeq can't be read")
+fn legible(message: &[u8]) -> Result<SipMessage, &'static str> {
+    let message = SipMessage::try_from(message).map_err(|_| "the first line or a header can't be read")?;
+    if let SipMessage::Request(request) = &message {
+        let key = TransactionKey::from_request(request, TransactionRole::Server);
+        key.map_err(|_| "Via, From, Call-ID or CSeq can't be read")?;
+    }
+    Ok(message)
 }
 
-/// The same for what came by a stream, where only what was parsed is there; and what needs a parsed request.
+/// RFC 3261 §8.2.2.3; what is in a dialog and INVITE: the user agent says so.
 pub(super) fn check(request: &Request) -> Result<(), Fault> {
-    let method = request.method.to_string();
-    let fields = request.headers.iter().map(|header| Field::new(header.name(), header.value()));
-    rules::fields(&fields.collect::<Vec<_>>(), &method)?;
-    if let Some(scheme) = &request.uri.scheme {
-        rules::scheme(&scheme.to_string())?;
-    }
-    // RFC 3261 §8.2.2.3; what is in a dialog and INVITE: the user agent says so.
     let begins = super::reply::to_tag(request).is_none();
     if begins
         && !matches!(request.method, Method::Invite | Method::Ack | Method::Cancel)

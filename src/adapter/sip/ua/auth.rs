@@ -7,6 +7,9 @@ use super::{Profile, build, header};
 /// Challenges that are remembered, so that later requests answer them unasked (RFC 3261 §22.3).
 const REMEMBERED: usize = 4;
 
+/// Challenges of one response that are looked at.
+const MOST_CHALLENGES: usize = 8;
+
 /// How often one request answers.
 const TRIES: u8 = 4;
 
@@ -20,7 +23,10 @@ struct Challenge {
     proxy: bool,
     realm: String,
     nonce: String,
+    /// All of the realm's, joined by commas.
     text: String,
+    /// Only the nonce was too old.
+    stale: bool,
     count: u32,
 }
 
@@ -28,7 +34,38 @@ struct Challenge {
 #[derive(Debug, Default)]
 pub(super) struct Answered {
     tries: u8,
-    nonces: Vec<String>,
+    /// Whether of a proxy, and whose.
+    realms: Vec<(bool, String)>,
+}
+
+impl Challenge {
+    /// One for each realm: the challenges of a realm, one for each algorithm, are answered by one answer (RFC 8760 §2.4), to
+    /// the strongest that is known.
+    fn all(response: &Response) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for proxy in [false, true] {
+            let name = if proxy { "Proxy-Authenticate" } else { "WWW-Authenticate" };
+            for text in header::all(&response.headers, name).take(MOST_CHALLENGES) {
+                let realm = value(text, "realm");
+                let stale = value(text, "stale").eq_ignore_ascii_case("true");
+                match all.iter_mut().find(|known| known.is_of(proxy, &realm)) {
+                    Some(known) => {
+                        known.text = format!("{}, {text}", known.text);
+                        known.stale |= stale;
+                    }
+                    None => {
+                        let nonce = value(text, "nonce");
+                        all.push(Self { proxy, realm, nonce, text: text.to_owned(), stale, count: 1 });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn is_of(&self, proxy: bool, realm: &str) -> bool {
+        self.proxy == proxy && self.realm == realm
+    }
 }
 
 impl Challenges {
@@ -49,28 +86,23 @@ impl Challenges {
         let (method, uri) = (request.method.to_string(), request.uri.to_string());
         let mut taken: Vec<Challenge> = Vec::new();
         let mut lines = Vec::new();
-        for proxy in [false, true] {
-            let name = if proxy { "Proxy-Authenticate" } else { "WWW-Authenticate" };
-            for text in header::all(&response.headers, name).take(8) {
-                let (realm, nonce) = (value(text, "realm"), value(text, "nonce"));
-                let stale = value(text, "stale").eq_ignore_ascii_case("true");
-                let again = answered.nonces.contains(&nonce) && !stale;
-                // RFC 8760 §2.4: of a realm's challenges, one for each algorithm, the first that can be answered.
-                if again || taken.iter().any(|c| c.proxy == proxy && c.realm == realm) {
-                    continue;
-                }
-                let Some(answer) = credentials.authorize(text, &method, &uri, &request.body, 1) else {
-                    continue;
-                };
-                lines.push(build::line(answer_name(proxy), answer));
-                taken.push(Challenge { proxy, realm, nonce, text: text.to_owned(), count: 1 });
+        for found in Challenge::all(response) {
+            // RFC 3261 §22.1: who isn't content with an answer, and doesn't say that only the nonce was too old, has refused it.
+            let again = answered.realms.iter().any(|(proxy, realm)| found.is_of(*proxy, realm));
+            if again && !found.stale {
+                continue;
             }
+            let Some(answer) = credentials.authorize(&found.text, &method, &uri, &request.body, 1) else {
+                continue;
+            };
+            lines.push(build::line(answer_name(found.proxy), answer));
+            taken.push(found);
         }
         if taken.is_empty() {
             return false;
         }
-        answered.nonces.extend(taken.iter().map(|c| c.nonce.clone()));
-        self.0.retain(|known| !taken.iter().any(|c| c.proxy == known.proxy && c.realm == known.realm));
+        answered.realms.extend(taken.iter().map(|c| (c.proxy, c.realm.clone())));
+        self.0.retain(|known| !taken.iter().any(|c| c.is_of(known.proxy, &known.realm)));
         // RFC 3261 §22.3: the proxies that were satisfied before want to be so again.
         self.sign(profile, request);
         request.headers.extend(lines);
@@ -104,7 +136,7 @@ impl Challenges {
             let mut own = self.0.iter_mut().filter(|c| c.proxy == proxy);
             if let (false, Some(challenge)) = (next.is_empty(), own.next()) {
                 let old = format!("nonce=\"{}\"", challenge.nonce);
-                challenge.text = challenge.text.replacen(&old, &format!("nonce=\"{next}\""), 1);
+                challenge.text = challenge.text.replace(&old, &format!("nonce=\"{next}\""));
                 challenge.nonce = next;
                 challenge.count = 0;
             }

@@ -278,6 +278,31 @@ fn encryption_is_as_the_settings_say() {
 }
 
 #[test]
+fn where_others_could_read_them_no_keys_are_said_or_taken() {
+    let key = Key::random(Suite::Long, 1).unwrap().line();
+    let (plain, secure) = (offer(PHONE), offer(&format!("{}{key}", PHONE.replace("RTP/AVP", "RTP/SAVP"))));
+    let mut here = side(Srtp::Offered);
+    here.expose(true);
+    assert!(lines(&here.offer(false), "a=crypto:").is_empty());
+    here.answered(&plain).unwrap();
+    for (srtp, text, taken) in [
+        (Srtp::Offered, &offer(&format!("{PHONE}{key}")), true),
+        (Srtp::Offered, &secure, false),
+        (Srtp::Required, &secure, false),
+        (Srtp::Required, &plain, false),
+    ] {
+        let mut here = side(srtp);
+        here.expose(true);
+        let answer = here.answer(text);
+        assert_eq!(answer.is_ok(), taken, "{srtp:?} {text}");
+        match answer {
+            Ok(answer) => assert!(lines(&answer, "a=crypto:").is_empty()),
+            Err(error) => assert!(error.to_string().contains("by TLS"), "{error}"),
+        }
+    }
+}
+
+#[test]
 fn rtcp_goes_where_it_is_wanted() {
     let mut here = side(Srtp::Off);
     let rtcp = |here: &Negotiation| here.remote().unwrap().rtcp.map(|to| to.port());

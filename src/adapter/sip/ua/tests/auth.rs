@@ -57,9 +57,10 @@ fn a_nonce_is_answered_once_unless_it_is_only_stale() {
     desk.reply(0, 401, "x", &www("n1", ""), "");
     desk.reply_last(401, &www("n1", ", stale=TRUE"), "");
     assert_eq!(desk.requests.len(), 3);
-    desk.reply_last(401, &www("n2", ""), "");
+    desk.reply_last(401, &www("n2", ", stale=true"), "");
     assert_eq!(desk.requests.len(), 4);
-    desk.reply_last(401, &www("n2", ""), "");
+    // Another nonce, and not for the old one's age: the password is refused.
+    desk.reply_last(401, &www("n3", ""), "");
     assert_eq!(desk.requests.len(), 4);
     assert_eq!(desk.ending().code, Some(401));
 }
@@ -72,7 +73,8 @@ fn new_nonces_without_end_are_given_up() {
         if desk.ua.is_over() {
             break;
         }
-        desk.reply_last(407, &format!("Proxy-Authenticate: Digest realm=\"p\", nonce=\"n{n}\"\r\n"), "");
+        let challenge = format!("Proxy-Authenticate: Digest realm=\"p\", nonce=\"n{n}\", stale=true\r\n");
+        desk.reply_last(407, &challenge, "");
     }
     assert!(desk.ua.is_over());
     assert_eq!(desk.requests.len(), 5);
@@ -98,6 +100,29 @@ fn of_several_challenges_the_first_that_can_be_answered_is() {
         format!("WWW-Authenticate: Digest realm=\"q\", nonce=\"0\"\r\n{}{}", www("1", ""), www("2", ""));
     desk.reply(0, 401, "x", &lines, "");
     assert_eq!(all(&desk.last().headers, "Authorization").count(), 1);
+}
+
+#[test]
+fn of_one_realms_challenges_the_strongest_is_answered_wherever_it_stands() {
+    use crate::adapter::sip::digest::Digest;
+    let credentials: Arc<dyn Credentials> = Arc::new(Digest::new("u", "p", [7; 32]));
+    for (algorithms, chosen) in [
+        (["MD5", "SHA-256", "SHA-512-256"], "SHA-512-256"),
+        (["SHA-256", "MD5", "SCRAM-9"], "SHA-256"),
+        (["SCRAM-9", "MD5", "MD5"], "MD5"),
+    ] {
+        let mut desk =
+            Desk::caller(Profile { credentials: Some(credentials.clone()), ..profile() }, Some(OFFER));
+        let lines = algorithms.map(|name| www("n", &format!(", qop=\"auth\", algorithm={name}"))).concat();
+        desk.reply(0, 401, "x", &lines, "");
+        let again = desk.last().clone();
+        assert_eq!(all(&again.headers, "Authorization").count(), 1);
+        let answer = of(&again.headers, "Authorization");
+        assert!(
+            answer.contains(&format!("algorithm={chosen}")) && answer.contains("nc=00000001"),
+            "{answer}"
+        );
+    }
 }
 
 #[test]
