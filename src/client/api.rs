@@ -118,7 +118,7 @@ impl Client {
             };
             let error = match sent {
                 // findings §3: any 502 and 503 means that another try may meet a better server.
-                Ok(Ok(response)) if ask.again && busy(response.status()) && left() > pause * 2 => {
+                Ok(Ok(response)) if ask.again && busy(&response) && left() > pause * 2 => {
                     let after = retry_after(response.headers()).unwrap_or(pause).min(left());
                     tokio::time::sleep(after).await;
                     pause *= 2;
@@ -333,15 +333,17 @@ pub(super) fn with_handler(uri: &str, handler: Option<&str>) -> String {
     handler.map_or_else(|| uri.to_owned(), |handler| with_query(uri, "handler", handler))
 }
 
-fn busy(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-            | StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::TOO_EARLY
-    )
+/// Whether another try may meet a better server. A RIPT server that says itself that a network behind it failed is not one of those.
+fn busy<B>(response: &Response<B>) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    match response.status() {
+        StatusCode::BAD_GATEWAY => !kind.is_some_and(|kind| kind.starts_with("application/problem+json")),
+        StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::TOO_EARLY => true,
+        _ => false,
+    }
 }
 
 /// RFC 9111 §5.2.2: how long an answer may be kept; not at all, where nothing is said.
